@@ -1,0 +1,63 @@
+"""Intervals of compute: what a figure with a margin says, and what a cap says to it.
+
+An estimate of amount a with margin m (parts per million) says that the truth lies in [a(1 - m), a(1 + m)], rounded
+outwards to whole gigaFLOP. Bounds add linearly: errors of one lab's method do not cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from pacekeeper.protocol.units import PPM
+from pacekeeper.v1 import statements_pb2 as pb
+
+
+class Bounds(NamedTuple):
+    """A closed interval of gigaFLOP, 0 <= low <= high."""
+
+    low: int
+    high: int
+
+    def plus(self, other: Bounds) -> Bounds:
+        return Bounds(self.low + other.low, self.high + other.high)
+
+
+NOTHING: Final = Bounds(0, 0)
+
+
+class Outcome(StrEnum):
+    """What a cap says to an interval."""
+
+    WITHIN = "within"
+    EXCEEDED = "exceeded"
+    INDETERMINATE = "indeterminate"
+
+
+def interval(amount: int, margin_ppm: int) -> Bounds:
+    """Return the interval of an estimate: amount in gigaFLOP, margin in parts per million (at most 10^6).
+
+    SPEC compute-1: bounds MUST be rounded outwards, down for the lower and up for the upper.
+    """
+    return Bounds(amount * (PPM - margin_ppm) // PPM, -(-amount * (PPM + margin_ppm) // PPM))
+
+
+def figure_bounds(estimates: Iterable[pb.Estimate]) -> Bounds:
+    """Return the interval that counts for a figure: that of its estimate with the lowest method number.
+
+    SPEC compute-2: caps MUST be checked against the framework count where there is one, else against chip-time.
+    """
+    for first in estimates:
+        return interval(first.amount, first.margin_ppm)
+    raise ValueError("a figure has at least one estimate")
+
+
+def compare(bounds: Bounds, limit: int) -> Outcome:
+    """Compare an interval with a cap of limit gigaFLOP.
+
+    SPEC compute-3: within MUST mean high <= limit, exceeded low > limit, and anything else indeterminate.
+    """
+    if bounds.high <= limit:
+        return Outcome.WITHIN
+    return Outcome.EXCEEDED if bounds.low > limit else Outcome.INDETERMINATE

@@ -1,0 +1,86 @@
+"""Refusals: what the protocol says about bytes that it does not accept.
+
+A refusal is the peer's fault, and expected. It carries a stable code, for machines, and a sentence, for people. The
+caller's own mistakes raise ValueError; our bugs raise AssertionError. specs/errors.md is generated from this file.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Stable refusal codes. The string never changes its meaning; new ones are added at the end of a group."""
+
+    # bytes
+    MALFORMED = "malformed"  # not parseable as the message it should be
+    NOT_CANONICAL = "not-canonical"  # parseable, but not in the one accepted encoding
+    TOO_LARGE = "too-large"  # over a limit of specs/limits.md
+    # envelope and keys
+    UNKNOWN_PAYLOAD_TYPE = "unknown-payload-type"  # no statement of this rules version has that payload type
+    BAD_KEY = "bad-key"  # public key non-canonical, small-order or outside the prime-order group
+    BAD_SIGNATURE = "bad-signature"  # a signature does not verify
+    UNKNOWN_SIGNER = "unknown-signer"  # key id is not in the agreement
+    WRONG_ROLE = "wrong-role"  # the key is known, but may not sign this statement
+    MISSING_SIGNATURE = "missing-signature"  # a required signature is absent
+    # statements in general
+    WRONG_AGREEMENT = "wrong-agreement"  # names another agreement's fingerprint
+    BAD_FIELD = "bad-field"  # a field is outside what its definition allows
+    DUPLICATE = "duplicate"  # this statement is on the log already
+    # documents
+    BAD_DOCUMENT = "bad-document"  # an agreement that does not compile; the sentence names the line
+    # tree, notes, checkpoints, proofs
+    BAD_NOTE = "bad-note"  # not a signed note
+    BAD_CHECKPOINT = "bad-checkpoint"  # not a checkpoint, or of another origin
+    BAD_PROOF = "bad-proof"  # a Merkle proof does not verify
+    BAD_TILE = "bad-tile"  # a tile or bundle has the wrong size or content
+    NO_QUORUM = "no-quorum"  # fewer valid cosignatures than the agreement asks for
+    ROLLED_BACK = "rolled-back"  # a checkpoint over fewer entries than one cosigned before
+    WRONG_ROOT = "wrong-root"  # a checkpoint whose root is not that of the entries it covers
+    # replay
+    TIME_RUNS_BACK = "time-runs-back"  # log time before that of the entry before
+    NOT_FIRST = "not-first"  # an Agreement anywhere but at index 0, or another statement there
+    UNKNOWN_LAB = "unknown-lab"  # the agreement has no such lab
+    UNKNOWN_RUN = "unknown-run"  # the lab has declared no such run
+    UNKNOWN_PARENT = "unknown-parent"  # a parent is not a checkpoint record's index
+    RUN_EXISTS = "run-exists"  # the lab has declared that run before
+    SEQUENCE_TAKEN = "sequence-taken"  # the lab has signed another statement with that sequence number
+    SEQUENCE_SKIPPED = "sequence-skipped"  # sequence numbers go up by one
+    BROKEN_LINK = "broken-link"  # previous is not the identity of the statement before
+    PERIOD_TAKEN = "period-taken"  # the period is attested already; a Correction mends it
+    PERIOD_SKIPPED = "period-skipped"  # an earlier period has neither attestation nor gap
+    PERIOD_NOT_OVER = "period-not-over"  # the period has not ended yet at log time
+    PERIOD_CLOSED = "period-closed"  # too late even for a late account
+    DOES_NOT_ADD_UP = "does-not-add-up"  # chip-time by category is not the capacity of the pools
+    MARGIN_TOO_WIDE = "margin-too-wide"  # wider than the agreement allows for the method
+    BAD_AS_OF = "bad-as-of"  # tree size in the future, or before that of the statement before
+    BAD_TICK = "bad-tick"  # a tick that names another index than its own
+    BAD_CORRECTION = "bad-correction"  # corrects what is not the period's account in force
+    BAD_EVIDENCE = "bad-evidence"  # a finding whose evidence does not show what it says
+    CHECKPOINT_REGRESSES = "checkpoint-regresses"  # a run's checkpoint record below an earlier one or below its account
+    # services
+    OVERLOADED = "overloaded"  # shed; try again later
+    NOT_WITNESSED = "not-witnessed"  # sequenced, but no quorum in time; the statement stays on the log
+    HALTED = "halted"  # the log does not sequence at present; the sentence says why
+    CLOCK_DISAGREES = "clock-disagrees"  # a clock is outside the agreement's tolerance
+    WRONG_IDENTITY = "wrong-identity"  # the TLS identity is not the one that this call needs
+    NOT_FOUND = "not-found"  # no such thing
+    UNSAFE_STATE = "unsafe-state"  # local state is missing, damaged or behind; nothing is signed
+    INVENTORY_EXCEEDED = "inventory-exceeded"  # jobs occupy more accelerators than the lab declared
+    WRONG_NETWORK_PIN = "wrong-network-pin"  # a server's TLS key is not the one pinned in the agreement
+
+
+class Refused(Exception):
+    """Bytes or a request that the protocol refuses.
+
+    code: stable, see Code. message: one sentence for a person, without trailing full stop; it may quote hostile text
+    and is escaped where it is shown.
+    """
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[Code, str]]:
+        return (Refused, (self.code, self.message))

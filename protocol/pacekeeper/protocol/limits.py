@@ -1,0 +1,29 @@
+"""Every limit of the protocol, each with its reason. specs/limits.md is generated from this file."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_DOCUMENT_BYTES: Final = 60_000  # an agreement must fit, signed, into one entry
+MAX_ENTRY_BYTES: Final = 65_535  # a C2SP entry bundle prefixes each entry with a uint16
+MAX_ATTESTATION_BYTES: Final = 32_000  # so that a finding can carry one whole and still be an entry
+MAX_SIGNATURES: Final = 32  # per envelope: every founding party signs entry 0
+MAX_NOTE_BYTES: Final = 262_144  # 32 ML-DSA cosignatures and a body fit easily
+MAX_NOTE_SIGNATURES: Final = 64  # C2SP asks for at least 16
+MAX_PROOF_HASHES: Final = 63  # the deepest tree that a 63-bit size allows
+MAX_TREE_SIZE: Final = 2**63 - 1  # sizes stay in a signed 64-bit integer everywhere
+MAX_TIME_MS: Final = 2**53 - 1  # exact in every JSON reader
+MAX_ID_CHARS: Final = 64  # ids of parties, labs, runs
+MAX_TEXT_CHARS: Final = 400  # titles and notes: a sentence, not an essay
+MAX_FIGURES: Final = 256  # runs in one period's account
+MAX_POOLS: Final = 64  # accelerator models of one lab
+MAX_ESTIMATES: Final = 4  # methods per figure
+MAX_PARENTS: Final = 64  # checkpoints merged into one run
+MAX_RUNS_PER_LAB: Final = 100_000  # bounds the replay's memory per lab
+MAX_CHECKPOINTS_PER_RUN: Final = 10_000  # bounds the replay's memory per run
+MAX_GAP_PERIODS: Final = 1_000  # periods that one Gap may cover
+MAX_BATCH: Final = 256  # envelopes in one Submit
+MAX_SUBMIT_BYTES: Final = 4_194_304  # gRPC's own default message limit
+MAX_PARTIES: Final = 64
+MAX_LABS: Final = 256
+MAX_CAPS: Final = 64

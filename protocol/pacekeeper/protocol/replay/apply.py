@@ -1,0 +1,223 @@
+"""The fold: one entry after the other, each applied or void.
+
+`apply` is total: any bytes give Applied or Void, and Void has no effect but its record (and that time went on). `admit`
+is the same decision for an entry that is not on the log yet: it raises Refused and then nothing has changed. Each
+statement's function checks first and changes after, so that a refusal cannot leave half an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from google.protobuf.message import Message
+
+from pacekeeper.protocol import keys
+from pacekeeper.protocol.documents.agreement import compile_agreement
+from pacekeeper.protocol.documents.blocks import DocumentError
+from pacekeeper.protocol.envelope import identity, pae, parse_entry
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay import chain, declarations
+from pacekeeper.protocol.replay.deadlines import advance
+from pacekeeper.protocol.replay.facts import Violation
+from pacekeeper.protocol.replay.state import FindingEntry, State, Verify
+from pacekeeper.protocol.statements import parse_statement
+from pacekeeper.v1 import envelope_pb2
+from pacekeeper.v1 import statements_pb2 as pb
+
+
+@dataclass(slots=True)
+class Applied:
+    """An entry that took effect: leaf index, statement identity, the statement, and the violations it brought out."""
+
+    index: int
+    id: bytes
+    statement: Message
+    violations: list[Violation]
+
+
+@dataclass(slots=True)
+class Void:
+    """An entry without effect: its leaf index, and why."""
+
+    index: int
+    code: Code
+    message: str
+    violations: list[Violation]
+
+
+def genesis(entry_bytes: bytes, *, verify: Verify = keys.verify) -> State:
+    """Build the state from entry 0, the founding agreement. Raises Refused when it is not one.
+
+    SPEC replay-1: entry 0 MUST be an Agreement that compiles, signed by the party key of every party and nobody else.
+    """
+    entry = parse_entry(entry_bytes)
+    envelope = entry.envelope
+    statement = parse_statement(envelope)
+    if not isinstance(statement, pb.Agreement):
+        raise Refused(Code.NOT_FIRST, "entry 0 is not an agreement")
+    try:
+        agreement = compile_agreement(statement.document)
+    except DocumentError as error:
+        raise Refused(Code.BAD_DOCUMENT, str(error)) from None
+    state = State(agreement, entry.sequenced_at_ms)
+    message = pae(envelope.payload_type, envelope.payload)
+    signed = {signature.key_id for signature in envelope.signatures}
+    wanted = {keys.key_id(party.key): party for party in agreement.parties}
+    for key_id, party in wanted.items():
+        if key_id not in signed:
+            raise Refused(Code.MISSING_SIGNATURE, f"party {party.id} has not signed the agreement")
+    for signature in envelope.signatures:
+        signer = wanted.get(signature.key_id)
+        if signer is None:
+            raise Refused(Code.UNKNOWN_SIGNER, "the agreement is signed by a key that is not a party's")
+        if not verify(signer.key, message, signature.signature):
+            raise Refused(Code.BAD_SIGNATURE, f"signature of party {signer.id} does not verify")
+    state.size = 1
+    return state
+
+
+def apply(state: State, entry_bytes: bytes, *, verify: Verify = keys.verify) -> Applied | Void:
+    """Apply the next entry of the log to the state. Total: bytes that are refused become Void, and nothing is raised.
+
+    SPEC replay-2: a refused entry MUST be recorded as void with its code and have no other effect than its time.
+    """
+    index = state.size
+    found: list[Violation] = []
+    try:
+        entry = parse_entry(entry_bytes)
+        time_ms = entry.sequenced_at_ms
+        if time_ms < state.last_time_ms:
+            raise Refused(Code.TIME_RUNS_BACK, "log time is before that of the entry before")
+        advance(state, time_ms, index, found)
+        outcome: Applied | Void = _apply_statement(state, entry.envelope, verify, found)
+    except Refused as refusal:
+        state.record_void(index, refusal.code, refusal.message)
+        outcome = Void(index, refusal.code, refusal.message, found)
+    if found:
+        state.violations.extend(found)
+    state.size = index + 1
+    return outcome
+
+
+def admit(
+    state: State, envelope: envelope_pb2.Envelope, sequenced_at_ms: int, *, verify: Verify = keys.verify
+) -> Applied:
+    """Apply a parsed envelope as the next entry, or raise Refused with the state untouched.
+
+    Legal only while no deadline is due at sequenced_at_ms and the log is not silent: a Tick comes first otherwise,
+    since deadlines are facts of the log and not of a submission (ValueError).
+    """
+    due = state.next_deadline_ms()
+    is_tick = envelope.payload_type == _TICK
+    if not is_tick and (
+        (due is not None and due <= sequenced_at_ms)
+        or sequenced_at_ms - state.last_time_ms > state.agreement.timing.tick_ms
+    ):
+        raise ValueError("a tick must be sequenced first")
+    if sequenced_at_ms < state.last_time_ms:
+        raise ValueError("log time cannot run back")
+    found: list[Violation] = []
+    if is_tick:
+        _authorise(state, envelope, parse_statement(envelope), verify)
+        advance(state, sequenced_at_ms, state.size, found)
+    before = state.last_time_ms
+    # Statements read the entry's time as the state's; it is put back if the statement is refused.
+    state.last_time_ms = sequenced_at_ms
+    try:
+        outcome = _apply_statement(state, envelope, verify, found)
+    except Refused:
+        state.last_time_ms = before
+        raise
+    state.violations.extend(found)
+    state.size += 1
+    return outcome
+
+
+def _apply_statement(state: State, envelope: envelope_pb2.Envelope, verify: Verify, found: list[Violation]) -> Applied:
+    statement = parse_statement(envelope)
+    statement_id = _authorise(state, envelope, statement, verify)
+    _RULES[state.agreement.rules_version].effects[type(statement)](state, statement, statement_id, found)
+    return Applied(state.size, statement_id, statement, found)
+
+
+def _authorise(state: State, envelope: envelope_pb2.Envelope, statement: Message, verify: Verify) -> bytes:
+    """Check who signed; return the statement's identity.
+
+    SPEC replay-6: a statement MUST name this agreement and be signed once, by the key of whom it speaks for.
+    """
+    if isinstance(statement, pb.Agreement):
+        raise Refused(Code.NOT_FIRST, "an agreement founds a log and cannot follow another entry")
+    if statement.agreement != state.agreement.fingerprint:  # type: ignore[attr-defined]
+        raise Refused(Code.WRONG_AGREEMENT, "the statement names another agreement")
+    signatures = envelope.signatures
+    authority = state.keyring.get(signatures[0].key_id)
+    if authority is None:
+        raise Refused(Code.UNKNOWN_SIGNER, "signed by a key that the agreement does not have")
+    if len(signatures) != 1:
+        raise Refused(Code.WRONG_ROLE, "this statement takes exactly one signature")
+    role, owner_field = _RULES[state.agreement.rules_version].signers[type(statement)]
+    owner = getattr(statement, owner_field) if owner_field else role
+    if role == "lab" and owner not in state.labs:
+        raise Refused(Code.UNKNOWN_LAB, f'the agreement has no lab "{owner}"')
+    if authority.role != role or authority.owner != owner:
+        raise Refused(Code.WRONG_ROLE, f'the key of {authority.role} "{authority.owner}" may not sign this')
+    message = pae(envelope.payload_type, envelope.payload)
+    if not verify(authority.public_key, message, signatures[0].signature):
+        raise Refused(Code.BAD_SIGNATURE, f'signature of {authority.role} "{authority.owner}" does not verify')
+    return identity(message)
+
+
+def _apply_tick(state: State, statement: pb.Tick, _id: bytes, _found: list[Violation]) -> None:
+    # SPEC replay-7: a tick MUST name its own leaf index.
+    if statement.index != state.size:
+        raise Refused(Code.BAD_TICK, f"a tick at index {state.size} names index {statement.index}")
+    state.ticks += 1
+
+
+def _apply_finding(state: State, statement: pb.Finding, _id: bytes, _found: list[Violation]) -> None:
+    # SPEC replay-8: a finding MUST NOT be repeated by its party, nor speak of a tree that is not there yet.
+    if statement.as_of > state.size:
+        raise Refused(Code.BAD_AS_OF, "a finding about a tree that is not there yet")
+    key = identity(
+        pae(f"{statement.party} {statement.rule} {statement.subject}", statement.evidence.SerializeToString())
+    )
+    if key in state.finding_keys:
+        raise Refused(Code.DUPLICATE, "this party has published that finding")
+    state.finding_keys.add(key)
+    state.findings.append(FindingEntry(state.size, statement))
+
+
+_TICK: Final = "application/vnd.pacekeeper.v1.Tick"
+
+_SIGNERS_1: Final[dict[type[Message], tuple[str, str]]] = {
+    pb.Tick: ("log", ""),
+    pb.RunDeclaration: ("lab", "lab"),
+    pb.ComputeAttestation: ("lab", "lab"),
+    pb.Gap: ("lab", "lab"),
+    pb.Correction: ("lab", "lab"),
+    pb.CheckpointRecord: ("lab", "lab"),
+    pb.Finding: ("verifier", "party"),
+}
+
+_EFFECTS_1: Final[dict[type[Message], Callable[..., None]]] = {
+    pb.Tick: _apply_tick,
+    pb.RunDeclaration: declarations.apply_declaration,
+    pb.ComputeAttestation: chain.apply_attestation,
+    pb.Gap: chain.apply_gap,
+    pb.Correction: chain.apply_correction,
+    pb.CheckpointRecord: declarations.apply_record,
+    pb.Finding: _apply_finding,
+}
+
+
+class Rules(NamedTuple):
+    """The rules of one version: who signs which statement, and what it does. Old versions stay for ever."""
+
+    signers: dict[type[Message], tuple[str, str]]
+    effects: dict[type[Message], Callable[..., None]]
+
+
+# SPEC replay-9: an agreement's rules version MUST choose the rules of its replay.
+_RULES: Final[dict[int, Rules]] = {1: Rules(_SIGNERS_1, _EFFECTS_1)}

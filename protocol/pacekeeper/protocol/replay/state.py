@@ -1,0 +1,225 @@
+"""The state that a replay builds, and what can be read from it.
+
+Everything in it follows from the entries. It keeps what later entries or readers need and nothing per entry besides:
+accounts of periods are dropped once no correction of them is possible any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from pacekeeper.protocol.compute.bounds import Bounds, Outcome
+from pacekeeper.protocol.compute.calendar import Silence, shift_by_silences
+from pacekeeper.protocol.compute.lineage import Lineage
+from pacekeeper.protocol.compute.window import SlidingWindow
+from pacekeeper.protocol.documents.agreement import Agreement, Cap
+from pacekeeper.protocol.errors import Code
+from pacekeeper.protocol.keys import key_id
+from pacekeeper.protocol.replay.facts import Violation, VoidEntry
+from pacekeeper.v1 import statements_pb2 as pb
+
+Verify = Callable[[bytes, bytes, bytes], bool]
+
+MAX_KEPT_VOIDS: Final = 10_000  # a log that let in more is broken beyond listing; they are still counted
+
+
+class Authority(NamedTuple):
+    """Who holds a key and for what: role is "party", "verifier", "lab" or "log"; owner is an id."""
+
+    role: str
+    owner: str
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The account of a period in force: the statement's identity and leaf index, and the interval per run."""
+
+    id: bytes
+    index: int
+    figures: tuple[tuple[str, Bounds], ...]
+    total: Bounds
+
+
+@dataclass(slots=True)
+class LabState:
+    """What the log knows of a lab.
+
+    sequence, head, as_of: the end of its chain. next_period: the first period with neither attestation nor gap.
+    accounts: period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and
+    not filled. missing: periods that had no account at their deadline and have none yet. due_period: the period whose
+    deadline is waiting.
+    """
+
+    id: str
+    party: str
+    next_period: int
+    due_period: int
+    sequence: int = 0
+    head: bytes = b""
+    as_of: int = 0
+    last_index: int = -1
+    attested: int = 0
+    late: int = 0
+    corrections: int = 0
+    runs: int = 0
+    accounts: dict[int, Account] = field(default_factory=dict)
+    gaps: set[int] = field(default_factory=set)
+    missing: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class CapStatus:
+    """What a cap says to one subject at present, since which period, and the end of the stretch already convicted."""
+
+    outcome: Outcome
+    since: int
+    bounds: Bounds
+    convicted_to: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FindingEntry:
+    """A finding on the log."""
+
+    index: int
+    statement: pb.Finding
+
+
+class Projection(NamedTuple):
+    """How things stand at a moment: accounts overdue as (lab, period, due), and whether the log is silent. No facts."""
+
+    now_ms: int
+    overdue: tuple[tuple[str, int, int], ...]
+    silent: bool
+
+
+class State:
+    """The replayed state. Read it freely; only `apply` and `admit` change it."""
+
+    def __init__(self, agreement: Agreement, founded_ms: int) -> None:
+        self.agreement = agreement
+        self.size = 0
+        self.founded_ms = founded_ms
+        self.last_time_ms = founded_ms
+        self.keyring: dict[bytes, Authority] = dict(_authorities(agreement))
+        self.lineage = Lineage()
+        self.violations: list[Violation] = []
+        self.voids: list[VoidEntry] = []
+        self.void_count = 0
+        self.silences: list[Silence] = []
+        self.findings: list[FindingEntry] = []
+        self.finding_keys: set[bytes] = set()
+        self.ticks = 0
+        first = max(0, agreement.period_of(founded_ms))
+        self.first_period = first
+        self.labs = {lab.id: LabState(lab.id, lab.party, first, first) for lab in agreement.labs}
+        self.run_caps = [cap for cap in agreement.caps if cap.kind == "run"]
+        self.lab_windows = _windows(agreement, "lab", [(lab.id, lab.id) for lab in agreement.labs])
+        self.party_windows = _windows(agreement, "party", [(lab.id, lab.party) for lab in agreement.labs])
+        self.cap_status: dict[tuple[str, str], CapStatus] = {}
+        self.deadlines: list[tuple[int, str, str, int]] = []
+        for lab in self.labs.values():
+            self.push_deadline("account", lab.id, first, agreement.due_ms(first))
+
+    def push_deadline(self, kind: str, subject: str, period: int, base_ms: int) -> None:
+        """Schedule a deadline, moved by every silence that it falls into."""
+        heapq.heappush(self.deadlines, (shift_by_silences(base_ms, self.silences), kind, subject, period))
+
+    def due_ms(self, period: int) -> int:
+        """When the account of a period is due, silences so far included."""
+        return shift_by_silences(self.agreement.due_ms(period), self.silences)
+
+    def next_deadline_ms(self) -> int | None:
+        """The time of the earliest waiting deadline, if any."""
+        return self.deadlines[0][0] if self.deadlines else None
+
+    def at(self, now_ms: int) -> Projection:
+        """Project the state to a moment: accounts overdue by then, if no silence intervenes. Creates no fact."""
+        overdue: list[tuple[str, int, int]] = []
+        for lab in self.labs.values():
+            period = lab.due_period
+            while (due := self.due_ms(period)) <= now_ms and len(overdue) < 10_000:
+                if period not in lab.accounts:
+                    overdue.append((lab.id, period, due))
+                period += 1
+        silent = now_ms - self.last_time_ms > self.agreement.timing.tick_ms
+        return Projection(now_ms, tuple(sorted(overdue)), silent)
+
+    def record_void(self, index: int, code: Code, message: str) -> None:
+        self.void_count += 1
+        if len(self.voids) < MAX_KEPT_VOIDS:
+            self.voids.append(VoidEntry(index, code, message))
+
+    def digest(self) -> bytes:
+        """SHA-256 over a canonical description of the state: equal exactly when two replays agree."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).digest()
+
+    def describe(self) -> dict[str, object]:
+        """Return the state's public content as JSON-able values, in a fixed order."""
+        return {
+            "fingerprint": self.agreement.fingerprint.hex(),
+            "size": self.size,
+            "last_time_ms": self.last_time_ms,
+            "labs": {
+                lab.id: {
+                    "sequence": lab.sequence,
+                    "head": lab.head.hex(),
+                    "as_of": lab.as_of,
+                    "next_period": lab.next_period,
+                    "attested": lab.attested,
+                    "late": lab.late,
+                    "corrections": lab.corrections,
+                    "gaps": sorted(lab.gaps),
+                    "missing": sorted(lab.missing),
+                    "accounts": {str(k): [a.id.hex(), a.index, list(a.total)] for k, a in sorted(lab.accounts.items())},
+                }
+                for lab in self.labs.values()
+            },
+            "runs": {
+                run.name: [run.index, run.parents, list(run.own), list(self.lineage.inherited(run))]
+                for run in self.lineage.runs.values()
+            },
+            "caps": {
+                f"{cap} {subject}": [status.outcome, status.since, list(status.bounds)]
+                for (cap, subject), status in sorted(self.cap_status.items())
+            },
+            "violations": [
+                [v.kind, v.subject, v.period, v.index, v.time_ms, v.cap, v.limit, list(v.bounds or ()), list(v.sources)]
+                for v in self.violations
+            ],
+            "voids": [[void.index, void.code] for void in self.voids],
+            "findings": [finding.index for finding in self.findings],
+            "silences": [list(silence) for silence in self.silences],
+            "deadlines": sorted(self.deadlines),
+        }
+
+
+def _authorities(agreement: Agreement) -> list[tuple[bytes, Authority]]:
+    keys = [Authority("log", "log", agreement.log.statement_key)]
+    for party in agreement.parties:
+        keys.append(Authority("party", party.id, party.key))
+        keys.append(Authority("verifier", party.id, party.verifier.statement_key))
+    keys.extend(Authority("lab", lab.id, lab.key) for lab in agreement.labs)
+    return [(key_id(authority.public_key), authority) for authority in keys]
+
+
+def _windows(
+    agreement: Agreement, kind: str, subjects: list[tuple[str, str]]
+) -> dict[str, list[tuple[Cap, str, SlidingWindow]]]:
+    """For each lab the windows that its figures count in: (cap, subject, window); labs of one party share theirs."""
+    shared: dict[tuple[str, str], SlidingWindow] = {}
+    windows: dict[str, list[tuple[Cap, str, SlidingWindow]]] = {lab: [] for lab, _ in subjects}
+    for cap in agreement.caps:
+        if cap.kind != kind:
+            continue
+        for lab, subject in subjects:
+            if not cap.subjects or subject in cap.subjects:
+                window = shared.setdefault((cap.id, subject), SlidingWindow(cap.window))
+                windows[lab].append((cap, subject, window))
+    return windows

@@ -1,0 +1,248 @@
+"""Statements: which payload type is which message, who signs it, and what its fields may hold.
+
+Shape only: what a statement may say given the log before it is decided by the replay. A statement that passes here has
+every field within its definition, so that the replay need not look twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, cast
+
+from google.protobuf.message import Message
+
+from pacekeeper.protocol import limits
+from pacekeeper.protocol.canonical import parse_canonical
+from pacekeeper.protocol.envelope import PAYLOAD_TYPE_PREFIX, Signer, sign_envelope
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.text import is_plain
+from pacekeeper.protocol.units import PPM
+from pacekeeper.v1 import envelope_pb2
+from pacekeeper.v1 import statements_pb2 as pb
+
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
+_CODE: Final = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
+
+
+def is_id(text: str) -> bool:
+    """Whether text may name a party, lab, run or cap: lower-case letters, digits and hyphens, at most 64."""
+    return _ID.match(text) is not None
+
+
+def payload_type(message_class: type[Message]) -> str:
+    """Return the payload type of a statement class."""
+    return PAYLOAD_TYPE_PREFIX + message_class.DESCRIPTOR.name
+
+
+def seal(statement: Message, signers: Iterable[Signer]) -> envelope_pb2.Envelope:
+    """Serialize a statement in canonical form and sign it."""
+    return sign_envelope(payload_type(type(statement)), statement.SerializeToString(deterministic=True), signers)
+
+
+def parse_statement(envelope: envelope_pb2.Envelope) -> Message:
+    """Parse an envelope's payload as the statement that its type names, and check its shape.
+
+    Raises Refused: unknown-payload-type, not-canonical, too-large, bad-field and what the statement's shape forbids.
+    SPEC statements-1: a payload MUST be the canonical encoding of the message that its payload type names.
+    """
+    known = _STATEMENTS.get(envelope.payload_type)
+    if known is None:
+        raise Refused(Code.UNKNOWN_PAYLOAD_TYPE, f'no statement has payload type "{envelope.payload_type}"')
+    message_class, check = known
+    statement = message_class()
+    if not parse_canonical(statement, envelope.payload):
+        raise Refused(Code.NOT_CANONICAL, f"{message_class.DESCRIPTOR.name} is not in canonical form")
+    check(statement)
+    return statement
+
+
+def _bad(sentence: str) -> Refused:
+    return Refused(Code.BAD_FIELD, sentence)
+
+
+def _check_agreement_name(fingerprint: bytes) -> None:
+    if len(fingerprint) != 32:
+        raise _bad("agreement is named by the 32 bytes of its fingerprint")
+
+
+def _check_id(text: str, what: str) -> None:
+    # SPEC statements-2: an id MUST be 1 to 64 lower-case letters, digits and hyphens, not beginning with a hyphen.
+    if _ID.match(text) is None:
+        raise _bad(f"{what} is not an id of lower-case letters, digits and hyphens")
+
+
+def _check_text(text: str, what: str) -> None:
+    # SPEC statements-3: free text MUST be at most 400 characters without control, format or unassigned characters.
+    if text and not is_plain(text, limits.MAX_TEXT_CHARS):
+        raise _bad(f"{what} has characters that cannot be shown, or is over {limits.MAX_TEXT_CHARS} characters")
+
+
+def _check_agreement(statement: pb.Agreement) -> None:
+    if not statement.document:
+        raise _bad("document is empty")
+    if len(statement.document) > limits.MAX_DOCUMENT_BYTES:
+        raise Refused(Code.TOO_LARGE, f"document of over {limits.MAX_DOCUMENT_BYTES} bytes")
+
+
+def _check_tick(statement: pb.Tick) -> None:
+    _check_agreement_name(statement.agreement)
+
+
+def _check_declaration(statement: pb.RunDeclaration) -> None:
+    _check_agreement_name(statement.agreement)
+    _check_id(statement.lab, "lab")
+    _check_id(statement.run, "run")
+    _check_text(statement.title, "title")
+    if statement.initial_state not in (
+        pb.INITIAL_STATE_FRESH,
+        pb.INITIAL_STATE_CHECKPOINT,
+        pb.INITIAL_STATE_UNSTATED,
+    ):
+        raise _bad("initial state is unspecified or unknown")
+    unstated = statement.initial_state == pb.INITIAL_STATE_UNSTATED
+    # SPEC statements-4: the initial digest MUST have 32 bytes, and MUST be absent exactly when the state is unstated.
+    if len(statement.initial_digest) != (0 if unstated else 32):
+        raise _bad("initial digest has 32 bytes, or is absent when the initial state is unstated")
+    if len(statement.parents) > limits.MAX_PARENTS:
+        raise Refused(Code.TOO_LARGE, f"over {limits.MAX_PARENTS} parents")
+    _check_ascending(statement.parents, "parents")
+    if statement.parents and statement.initial_state == pb.INITIAL_STATE_FRESH:
+        raise _bad("a fresh run has no parents")
+
+
+def _check_ascending(values: Sequence[int], what: str) -> None:
+    last = -1
+    for value in values:
+        if value <= last:
+            raise _bad(f"{what} are not in ascending order")
+        last = value
+
+
+def _check_link(link: pb.Link) -> None:
+    # SPEC statements-5: a chain statement MUST have sequence 1 and no previous, or a higher one and 32 bytes of it.
+    sequence = link.sequence
+    if sequence == 0 or len(link.previous) != (0 if sequence == 1 else 32):
+        raise _bad("sequence counts from 1, and previous has 32 bytes from sequence 2 on")
+
+
+def check_estimates(estimates: Iterable[pb.Estimate]) -> None:
+    """Refuse estimates that are absent, too many, out of order, of an unknown method or wider than themselves."""
+    last = 0
+    count = 0
+    for estimate in estimates:
+        method = estimate.method
+        # SPEC statements-6: estimates MUST ascend by method, at least one and at most four, margins at most 100 %.
+        if method <= last or method > pb.METHOD_CHIP_TIME:
+            raise _bad("estimates are not in ascending order of known methods")
+        if estimate.margin_ppm > PPM:
+            raise _bad("a margin is over 100 %")
+        last = method
+        count += 1
+    if count == 0:
+        raise _bad("a figure has no estimate")
+
+
+def check_account(account: pb.PeriodAccount, *, size: int) -> None:
+    """Check the shape of a period's account, of size bytes with its statement. Raises Refused(bad-field, too-large)."""
+    # SPEC statements-7: a statement with an account MUST be at most 32,000 bytes.
+    if size > limits.MAX_ATTESTATION_BYTES:
+        raise Refused(Code.TOO_LARGE, f"an account of {size} bytes, at most {limits.MAX_ATTESTATION_BYTES}")
+    figures = account.figures
+    if len(figures) > limits.MAX_FIGURES or len(account.pools) > limits.MAX_POOLS:
+        raise Refused(Code.TOO_LARGE, "too many figures or pools in one account")
+    last = ""
+    for figure in figures:
+        run = figure.run
+        # SPEC statements-8: figures MUST ascend by run, categories by number, pools by model, each once.
+        if run <= last:
+            raise _bad("figures are not in ascending order of run")
+        _check_id(run, "run")
+        last = run
+        check_estimates(figure.estimates)
+    category = 0
+    for use in account.time:
+        if use.category <= category or use.category > pb.CATEGORY_UNACCOUNTED:
+            raise _bad("chip-time is not in ascending order of known categories")
+        category = use.category
+    model = ""
+    for pool in account.pools:
+        if pool.model <= model:
+            raise _bad("pools are not in ascending order of model")
+        model = pool.model
+        _check_id(model, "accelerator model")
+
+
+def _check_attestation(statement: pb.ComputeAttestation) -> None:
+    _check_agreement_name(statement.agreement)
+    _check_id(statement.lab, "lab")
+    _check_link(statement.link)
+    check_account(statement.account, size=statement.ByteSize())
+
+
+def _check_gap(statement: pb.Gap) -> None:
+    _check_agreement_name(statement.agreement)
+    _check_id(statement.lab, "lab")
+    _check_link(statement.link)
+    _check_text(statement.note, "note")
+    if statement.reason not in (pb.GAP_REASON_LATE, pb.GAP_REASON_UNACCOUNTED):
+        raise _bad("reason is unspecified or unknown")
+    # SPEC statements-9: a gap MUST cover 1 to 1,000 periods.
+    if not 0 <= statement.last_period - statement.first_period < limits.MAX_GAP_PERIODS:
+        raise _bad(f"a gap covers 1 to {limits.MAX_GAP_PERIODS} periods, first to last")
+
+
+def _check_correction(statement: pb.Correction) -> None:
+    _check_agreement_name(statement.agreement)
+    _check_id(statement.lab, "lab")
+    _check_link(statement.link)
+    _check_text(statement.note, "note")
+    if len(statement.corrects) != 32:
+        raise _bad("corrects has 32 bytes")
+    check_account(statement.account, size=statement.ByteSize())
+
+
+def _check_record(statement: pb.CheckpointRecord) -> None:
+    _check_agreement_name(statement.agreement)
+    _check_id(statement.lab, "lab")
+    _check_id(statement.run, "run")
+    if len(statement.digest) != 32:
+        raise _bad("a checkpoint's digest has 32 bytes")
+    check_estimates(statement.estimates)
+
+
+def _check_finding(statement: pb.Finding) -> None:
+    _check_agreement_name(statement.agreement)
+    _check_id(statement.party, "party")
+    _check_id(statement.subject, "subject")
+    _check_text(statement.note, "note")
+    if _CODE.match(statement.rule) is None:
+        raise _bad("rule is not a code of lower-case letters, digits and hyphens")
+    if not pb.SEVERITY_OBSERVATION <= statement.severity <= pb.SEVERITY_BREACH:
+        raise _bad("severity is unspecified or unknown")
+    # SPEC statements-10: a finding MUST carry evidence of a known kind.
+    if statement.evidence.WhichOneof("kind") is None:
+        raise Refused(Code.BAD_EVIDENCE, "a finding without evidence")
+
+
+_Check = Callable[[Message], None]
+
+
+def _entry(message_class: type[Message], check: object) -> tuple[str, tuple[type[Message], _Check]]:
+    return payload_type(message_class), (message_class, cast(_Check, check))
+
+
+_STATEMENTS: Final[dict[str, tuple[type[Message], _Check]]] = dict(
+    (
+        _entry(pb.Agreement, _check_agreement),
+        _entry(pb.Tick, _check_tick),
+        _entry(pb.RunDeclaration, _check_declaration),
+        _entry(pb.ComputeAttestation, _check_attestation),
+        _entry(pb.Gap, _check_gap),
+        _entry(pb.Correction, _check_correction),
+        _entry(pb.CheckpointRecord, _check_record),
+        _entry(pb.Finding, _check_finding),
+    )
+)
+
+STATEMENTS: Final[dict[str, type[Message]]] = {kind: known[0] for kind, known in _STATEMENTS.items()}
