@@ -19,7 +19,8 @@ from google.protobuf.message import Message
 from pacekeeper.protocol import keys as key_rules
 from pacekeeper.protocol.envelope import encode, encode_entry, identity, pae
 from pacekeeper.protocol.keys import SigningKey
-from pacekeeper.protocol.replay import Applied, State, Void, apply, genesis
+from pacekeeper.protocol.errors import Refused
+from pacekeeper.protocol.replay import Applied, State, Void, admit, apply, genesis
 from pacekeeper.protocol.statements import seal
 from pacekeeper.v1 import envelope_pb2
 from pacekeeper.v1 import statements_pb2 as pb
@@ -80,9 +81,28 @@ class World:
     def seal(self, statement: Message, key: SigningKey) -> envelope_pb2.Envelope:
         return seal(statement, [key])
 
+    def admit(self, envelope: envelope_pb2.Envelope, at: int) -> Applied | Refused:
+        """Sequence an envelope as a log does: ticks first where they are called for, and only what is admitted."""
+        while self.needs_tick(at):
+            self.entries.append(encode_entry(at, tick := self.sealed_tick()))
+            admit(self.state, tick, at)
+        try:
+            applied = admit(self.state, envelope, at)
+        except Refused as refusal:
+            return refusal
+        self.entries.append(encode_entry(at, envelope))
+        return applied
+
+    def needs_tick(self, at: int) -> bool:
+        due = self.state.next_deadline_ms()
+        return (due is not None and due <= at) or at - self.state.last_time_ms > self.agreement.timing.tick_ms
+
+    def sealed_tick(self, index: int | None = None) -> envelope_pb2.Envelope:
+        number = self.state.size if index is None else index
+        return self.seal(pb.Tick(agreement=self.agreement.fingerprint, index=number), self.keys.log_statement)
+
     def tick(self, at: int) -> Applied | Void:
-        statement = pb.Tick(agreement=self.agreement.fingerprint, index=self.state.size)
-        return self.put(self.seal(statement, self.keys.log_statement), at)
+        return self.put(self.sealed_tick(), at)
 
     def ticks(self, start: int, stop: int) -> None:
         """Tick as often as the agreement asks, from after start up to and including stop."""

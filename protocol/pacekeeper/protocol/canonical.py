@@ -9,7 +9,7 @@ Example: b"\\x10\\x00" for Tick is refused, since index 0 is a default value and
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -24,6 +24,8 @@ _VARINT_TYPES: Final = frozenset(
     }
 )
 _MAX_DEPTH: Final = 8  # statements nest five deep at most
+# Within every negative enumeration value, and hardly anywhere else. Libraries keep those, the canonical form does not.
+_NEGATIVE: Final = b"\xff\xff\xff\xff\x01"
 
 
 class NotCanonical(ValueError):
@@ -42,7 +44,17 @@ def check_canonical(descriptor: Descriptor, data: bytes) -> None:
 def reencodes(message: Message, data: bytes) -> bool:
     """Whether message, just parsed from data, serializes to data again once unknown fields are gone."""
     message.DiscardUnknownFields()
-    return message.SerializeToString(deterministic=True) == data
+    if message.SerializeToString(deterministic=True) != data:
+        return False
+    return _NEGATIVE not in data or _is_canonical(cast(Descriptor, message.DESCRIPTOR), data)
+
+
+def _is_canonical(descriptor: Descriptor, data: bytes) -> bool:
+    try:
+        check_canonical(descriptor, data)
+    except NotCanonical:
+        return False
+    return True
 
 
 def parse_canonical(message: Message, data: bytes) -> bool:

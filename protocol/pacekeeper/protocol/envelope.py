@@ -69,8 +69,9 @@ def parse_envelope(data: bytes) -> envelope_pb2.Envelope:
     Raises Refused: too-large, malformed, not-canonical, missing-signature.
     SPEC envelope-4: signatures MUST ascend by key id without repetition, and there MUST be at least one.
     """
-    if len(data) > limits.MAX_ENTRY_BYTES:
-        raise Refused(Code.TOO_LARGE, f"envelope of {len(data)} bytes, at most {limits.MAX_ENTRY_BYTES}")
+    # SPEC envelope-5: an envelope MUST have at most 65,522 bytes and an entry 65,535, in time before the year 10000.
+    if len(data) > limits.MAX_ENVELOPE_BYTES:
+        raise Refused(Code.TOO_LARGE, f"envelope of {len(data)} bytes, at most {limits.MAX_ENVELOPE_BYTES}")
     envelope = envelope_pb2.Envelope()
     if not parse_canonical(envelope, data):
         raise Refused(Code.NOT_CANONICAL, "envelope is not a message in canonical form")

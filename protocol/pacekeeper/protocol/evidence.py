@@ -59,7 +59,7 @@ def recheck(evidence: pb.Evidence, state: State, *, entry_at: Callable[[int], by
     if kind == "log_fork":
         return check_fork(evidence.log_fork, state.agreement)
     if kind == "disagreement":
-        return _disagreement(evidence.disagreement, state, entry_at)
+        return _disagreement(evidence.disagreement, state, entry_at, verify)
     raise ValueError("no evidence")
 
 
@@ -71,7 +71,7 @@ def _void_entry(evidence: pb.VoidEntryEvidence, state: State) -> Verdict:
 
 
 def slot_of(statement: Message) -> tuple[str, int] | None:
-    """The slot (lab, sequence) that a chain statement occupies; None for other statements."""
+    """The slot (lab, sequence) that a chain statement occupies under its agreement; None for other statements."""
     if isinstance(statement, pb.ComputeAttestation | pb.Gap | pb.Correction):
         return statement.lab, statement.link.sequence
     return None
@@ -90,12 +90,16 @@ def _lab_equivocation(
     try:
         first = parse_entry(entry_at(evidence.first_index)).envelope
         check_signatures_shape(evidence.second)
-        slots = slot_of(parse_statement(first)), slot_of(parse_statement(evidence.second))
+        statements = parse_statement(first), parse_statement(evidence.second)
     except Refused as refusal:
         return verdict("", False, f"a statement is refused as {refusal.code}")
-    if slots[0] is None or slots[0] != slots[1]:
+    slot = slot_of(statements[0])
+    if slot is None or slot != slot_of(statements[1]):
         return verdict("", False, "the two statements are not of one slot")
-    lab, sequence = slots[0]
+    lab, sequence = slot
+    # A lab may keep its key for another agreement, and has other slots there.
+    if any(statement.agreement != state.agreement.fingerprint for statement in statements):  # type: ignore[attr-defined]
+        return verdict(lab, False, "a statement is under another agreement")
     if identity(_pae(first)) == identity(_pae(evidence.second)):
         return verdict(lab, False, "the two statements are one and the same")
     for envelope in (first, evidence.second):
@@ -155,17 +159,28 @@ def disagreeing_runs(account: pb.PeriodAccount) -> list[str]:
     return found
 
 
-def _disagreement(evidence: pb.DisagreementEvidence, state: State, entry_at: Callable[[int], bytes]) -> Verdict:
+def _disagreement(
+    evidence: pb.DisagreementEvidence, state: State, entry_at: Callable[[int], bytes], verify: Verify
+) -> Verdict:
     """SPEC evidence-5: two estimates of one figure whose intervals do not meet MUST count as a discrepancy."""
-    subject, holds = "", False
-    why = f"entry {evidence.index} is not an account"
-    if evidence.index < state.size:
-        try:
-            statement = parse_statement(parse_entry(entry_at(evidence.index)).envelope)
-        except Refused as refusal:
-            return Verdict(Rule.DISAGREEMENT, "", pb.SEVERITY_DISCREPANCY, False, f"refused as {refusal.code}")
-        if isinstance(statement, pb.ComputeAttestation | pb.Correction):
-            subject = statement.lab
-            holds = evidence.run in disagreeing_runs(statement.account)
-            why = f'the estimates of run "{evidence.run}" {"exclude" if holds else "do not exclude"} each other'
-    return Verdict(Rule.DISAGREEMENT, subject, pb.SEVERITY_DISCREPANCY, holds, why)
+
+    def verdict(subject: str, holds: bool, why: str) -> Verdict:
+        return Verdict(Rule.DISAGREEMENT, subject, pb.SEVERITY_DISCREPANCY, holds, why)
+
+    if evidence.index >= state.size:
+        return verdict("", False, f"entry {evidence.index} is not on the log")
+    try:
+        envelope = parse_entry(entry_at(evidence.index)).envelope
+        statement = parse_statement(envelope)
+    except Refused as refusal:
+        return verdict("", False, f"the entry is refused as {refusal.code}")
+    if not isinstance(statement, pb.ComputeAttestation | pb.Correction):
+        return verdict("", False, f"entry {evidence.index} is not an account")
+    lab = statement.lab
+    # The log may have let in what the lab never signed, or signed for another log.
+    if statement.agreement != state.agreement.fingerprint or not _signed_by_lab(envelope, lab, state, verify):
+        return verdict(lab, False, "the account is not signed by the lab under this agreement")
+    holds = evidence.run in disagreeing_runs(statement.account)
+    return verdict(
+        lab, holds, f'the estimates of run "{evidence.run}" {"exclude" if holds else "do not exclude"} each other'
+    )

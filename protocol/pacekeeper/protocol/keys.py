@@ -61,11 +61,14 @@ def key_id(public_key: bytes) -> bytes:
 
 
 def parse_public_key(text: str) -> bytes:
-    """Read "ed25519:BASE64". ValueError if malformed, Refused(bad-key) if it may not be registered."""
+    """Read "ed25519:BASE64". ValueError if malformed, Refused(bad-key) if it may not be registered.
+
+    SPEC keys-4: a key's text MUST be "ed25519:" and the one padded standard base64 of its 32 bytes.
+    """
     try:
-        if not text.startswith(_PREFIX):
+        key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+        if text != format_public_key(key):  # prefix absent, or base64 with stray bits
             raise ValueError
-        key = base64.b64decode(text[len(_PREFIX) :], validate=True)
     except (ValueError, binascii.Error):
         raise ValueError(f'expected a key such as "ed25519:BASE64", got "{text}"') from None
     return check_public_key(key)

@@ -6,13 +6,14 @@ from typing import Final
 
 MAX_DOCUMENT_BYTES: Final = 60_000  # an agreement must fit, signed, into one entry
 MAX_ENTRY_BYTES: Final = 65_535  # a C2SP entry bundle prefixes each entry with a uint16
+MAX_ENVELOPE_BYTES: Final = MAX_ENTRY_BYTES - 13  # time, tags and lengths of the entry around it
 MAX_ATTESTATION_BYTES: Final = 32_000  # so that a finding can carry one whole and still be an entry
 MAX_SIGNATURES: Final = 32  # per envelope: every founding party signs entry 0
 MAX_NOTE_BYTES: Final = 262_144  # 32 ML-DSA cosignatures and a body fit easily
 MAX_NOTE_SIGNATURES: Final = 64  # C2SP asks for at least 16
 MAX_PROOF_HASHES: Final = 63  # the deepest tree that a 63-bit size allows
 MAX_TREE_SIZE: Final = 2**63 - 1  # sizes stay in a signed 64-bit integer everywhere
-MAX_TIME_MS: Final = 2**53 - 1  # exact in every JSON reader
+MAX_TIME_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z: calendars can show it, JSON readers hold it
 MAX_ID_CHARS: Final = 64  # ids of parties, labs, runs
 MAX_TEXT_CHARS: Final = 400  # titles and notes: a sentence, not an essay
 MAX_FIGURES: Final = 256  # runs in one period's account
@@ -24,6 +25,6 @@ MAX_CHECKPOINTS_PER_RUN: Final = 10_000  # bounds the replay's memory per run
 MAX_GAP_PERIODS: Final = 1_000  # periods that one Gap may cover
 MAX_BATCH: Final = 256  # envelopes in one Submit
 MAX_SUBMIT_BYTES: Final = 4_194_304  # gRPC's own default message limit
-MAX_PARTIES: Final = 64
+MAX_PARTIES: Final = 32  # each signs entry 0, see MAX_SIGNATURES
 MAX_LABS: Final = 256
 MAX_CAPS: Final = 64

@@ -62,6 +62,7 @@ def _bad(sentence: str) -> Refused:
 
 
 def _check_agreement_name(fingerprint: bytes) -> None:
+    # SPEC statements-13: every statement but the agreement itself MUST name its agreement by 32 bytes.
     if len(fingerprint) != 32:
         raise _bad("agreement is named by the 32 bytes of its fingerprint")
 
@@ -104,6 +105,7 @@ def _check_declaration(statement: pb.RunDeclaration) -> None:
     # SPEC statements-4: the initial digest MUST have 32 bytes, and MUST be absent exactly when the state is unstated.
     if len(statement.initial_digest) != (0 if unstated else 32):
         raise _bad("initial digest has 32 bytes, or is absent when the initial state is unstated")
+    # SPEC statements-14: parents MUST ascend, be at most 64, and be absent from a fresh run.
     if len(statement.parents) > limits.MAX_PARENTS:
         raise Refused(Code.TOO_LARGE, f"over {limits.MAX_PARENTS} parents")
     _check_ascending(statement.parents, "parents")
@@ -173,11 +175,18 @@ def check_account(account: pb.PeriodAccount, *, size: int) -> None:
         _check_id(model, "accelerator model")
 
 
+def _check_account_of(statement: pb.ComputeAttestation | pb.Correction) -> None:
+    # SPEC statements-12: an attestation or correction MUST have an account, if only an empty one.
+    if not statement.HasField("account"):
+        raise _bad("account is absent")
+    check_account(statement.account, size=statement.ByteSize())
+
+
 def _check_attestation(statement: pb.ComputeAttestation) -> None:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
     _check_link(statement.link)
-    check_account(statement.account, size=statement.ByteSize())
+    _check_account_of(statement)
 
 
 def _check_gap(statement: pb.Gap) -> None:
@@ -185,6 +194,7 @@ def _check_gap(statement: pb.Gap) -> None:
     _check_id(statement.lab, "lab")
     _check_link(statement.link)
     _check_text(statement.note, "note")
+    # SPEC statements-15: hashes MUST have 32 bytes, choices MUST be made, and documents and codes MUST be there.
     if statement.reason not in (pb.GAP_REASON_LATE, pb.GAP_REASON_UNACCOUNTED):
         raise _bad("reason is unspecified or unknown")
     # SPEC statements-9: a gap MUST cover 1 to 1,000 periods.
@@ -199,7 +209,7 @@ def _check_correction(statement: pb.Correction) -> None:
     _check_text(statement.note, "note")
     if len(statement.corrects) != 32:
         raise _bad("corrects has 32 bytes")
-    check_account(statement.account, size=statement.ByteSize())
+    _check_account_of(statement)
 
 
 def _check_record(statement: pb.CheckpointRecord) -> None:

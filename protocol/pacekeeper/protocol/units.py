@@ -9,36 +9,40 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 from typing import Final
+
+from pacekeeper.protocol.limits import MAX_TIME_MS
 
 FLOP_PER_UNIT: Final = 10**9
 PPM: Final = 1_000_000
 UINT64_MAX: Final = 2**64 - 1
 
-_NUMBER = r"(\d{1,20}(?:\.\d{1,12})?(?:e\d{1,2})?)"
-_FLOP = re.compile(rf"^{_NUMBER} FLOP$")
-_RATE = re.compile(rf"^{_NUMBER} FLOP/s$")
-_PERCENT = re.compile(r"^(\d{1,3}(?:\.\d{1,4})?) %$")
-_DURATION = re.compile(r"^(\d{1,12}) (ms|s|min|h|d)$")
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,12})?(?:e[0-9]{1,2})?)"  # at most 27 digits: exact in 28
+_FLOP = re.compile(rf"{_NUMBER} FLOP")
+_RATE = re.compile(rf"{_NUMBER} FLOP/s")
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,4})?) %")
+_DURATION = re.compile(r"([0-9]{1,12}) (ms|s|min|h|d)")
+# An own context: a caller that changed the ambient one must not change what a document says.
+_EXACT: Final = Context(prec=60, traps=[Inexact])
 _MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-_TIME = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,3})?Z$")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,3})?Z")
 
 
 def parse_flop(text: str) -> int:
     """Read "1e24 FLOP" as gigaFLOP. ValueError if malformed, not a whole number of gigaFLOP, or over 64 bits."""
-    match = _FLOP.match(text)
+    match = _FLOP.fullmatch(text)
     if match is None:
         raise ValueError(f'expected a quantity such as "1e24 FLOP", got "{text}"')
-    return _whole(Decimal(match[1]) / FLOP_PER_UNIT, "gigaFLOP")
+    return _whole(_EXACT.divide(Decimal(match[1]), FLOP_PER_UNIT), "gigaFLOP")
 
 
 def parse_rate(text: str) -> int:
     """Read "990e12 FLOP/s" as gigaFLOP per second. ValueError as parse_flop."""
-    match = _RATE.match(text)
+    match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError(f'expected a rate such as "1e15 FLOP/s", got "{text}"')
-    return _whole(Decimal(match[1]) / FLOP_PER_UNIT, "gigaFLOP per second")
+    return _whole(_EXACT.divide(Decimal(match[1]), FLOP_PER_UNIT), "gigaFLOP per second")
 
 
 def _whole(value: Decimal, unit: str) -> int:
@@ -51,7 +55,7 @@ def _whole(value: Decimal, unit: str) -> int:
 
 def parse_percent(text: str) -> int:
     """Read "5 %" as parts per million (50000). ValueError if malformed or over 100 %."""
-    match = _PERCENT.match(text)
+    match = _PERCENT.fullmatch(text)
     if match is None:
         raise ValueError(f'expected a share such as "5 %", got "{text}"')
     ppm = int(Decimal(match[1]) * 10_000)
@@ -62,7 +66,7 @@ def parse_percent(text: str) -> int:
 
 def parse_duration(text: str) -> int:
     """Read "30 d", "6 h", "5 min", "10 s" or "250 ms" as milliseconds. ValueError if malformed."""
-    match = _DURATION.match(text)
+    match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f'expected a duration such as "30 d", "6 h", "10 s", got "{text}"')
     return int(match[1]) * _MS[match[2]]
@@ -70,7 +74,7 @@ def parse_duration(text: str) -> int:
 
 def parse_time(text: str) -> int:
     """Read an RFC 3339 UTC time ("2026-01-01T00:00:00Z") as milliseconds since the Unix epoch. ValueError if not."""
-    if _TIME.match(text) is None:
+    if _TIME.fullmatch(text) is None:
         raise ValueError(f'expected an RFC 3339 time in UTC such as "2026-01-01T00:00:00Z", got "{text}"')
     moment = datetime.fromisoformat(text)
     seconds = round((moment.replace(microsecond=0) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
@@ -78,7 +82,12 @@ def parse_time(text: str) -> int:
 
 
 def format_time(time_ms: int) -> str:
-    """Write milliseconds since the epoch as RFC 3339 UTC, with milliseconds only where they are not zero."""
+    """Write milliseconds since the epoch as RFC 3339 UTC, with milliseconds only where they are not zero.
+
+    What no calendar holds, such as a deadline after the year 9999, is written as the number of milliseconds.
+    """
+    if not 0 <= time_ms <= MAX_TIME_MS:
+        return f"{time_ms} ms after 1970"
     whole = datetime.fromtimestamp(time_ms // 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
     rest = time_ms % 1000
     return f"{whole}.{rest:03d}Z" if rest else f"{whole}Z"

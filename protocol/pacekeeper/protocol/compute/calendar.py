@@ -1,7 +1,9 @@
 """The calendar of an agreement: which moment belongs to which period, and when its account is due.
 
 Period k is half-open: [epoch + k * length, epoch + (k + 1) * length), in milliseconds. Its account is due a fixed
-time after its end. A silence of the log longer than a tick interval moves what fell due in it by the silence's length.
+time after its end. A silence of the log longer than a tick interval moves what fell due in it by the silence's length;
+and for as long again after the silence nothing falls due, so that deadlines keep their order and a lab that had to wait
+for the log has that time back.
 """
 
 from __future__ import annotations
@@ -17,12 +19,22 @@ class Silence(NamedTuple):
     end_ms: int
 
 
-def shift_by_silences(due_ms: int, silences: Sequence[Silence]) -> int:
-    """Return a deadline after every silence that it falls into has moved it. Silences come in order of time.
+def shift_by_silence(due_ms: int, silence: Silence) -> int:
+    """Return a deadline after one silence: never earlier, and two deadlines never change their order.
 
-    SPEC replay-4: a deadline that falls into a silence of the log MUST move by the silence's length.
+    SPEC replay-4: a deadline that falls into a silence of the log MUST move by the silence's length, and one that falls
+    within that length after it MUST move to the end of that length.
     """
+    if due_ms <= silence.start_ms:
+        return due_ms
+    length = silence.end_ms - silence.start_ms
+    return due_ms + length if due_ms <= silence.end_ms else max(due_ms, silence.end_ms + length)
+
+
+def shift_by_silences(due_ms: int, silences: Sequence[Silence]) -> int:
+    """Return a deadline after all silences, which come in order of time."""
     for silence in silences:
-        if silence.start_ms < due_ms <= silence.end_ms:
-            due_ms += silence.end_ms - silence.start_ms
+        if silence.start_ms >= due_ms:
+            break
+        due_ms = shift_by_silence(due_ms, silence)
     return due_ms

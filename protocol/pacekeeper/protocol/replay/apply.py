@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from google.protobuf.message import Message
 
@@ -120,7 +120,10 @@ def admit(
         raise ValueError("log time cannot run back")
     found: list[Violation] = []
     if is_tick:
-        _authorise(state, envelope, parse_statement(envelope), verify)
+        # All that a tick can be refused for comes before the deadlines that it lets fall due.
+        tick = parse_statement(envelope)
+        _authorise(state, envelope, tick, verify)
+        _check_tick(state, cast(pb.Tick, tick))
         advance(state, sequenced_at_ms, state.size, found)
     before = state.last_time_ms
     # Statements read the entry's time as the state's; it is put back if the statement is refused.
@@ -169,10 +172,14 @@ def _authorise(state: State, envelope: envelope_pb2.Envelope, statement: Message
     return identity(message)
 
 
-def _apply_tick(state: State, statement: pb.Tick, _id: bytes, _found: list[Violation]) -> None:
+def _check_tick(state: State, statement: pb.Tick) -> None:
     # SPEC replay-7: a tick MUST name its own leaf index.
     if statement.index != state.size:
         raise Refused(Code.BAD_TICK, f"a tick at index {state.size} names index {statement.index}")
+
+
+def _apply_tick(state: State, statement: pb.Tick, _id: bytes, _found: list[Violation]) -> None:
+    _check_tick(state, statement)
     state.ticks += 1
 
 

@@ -1,17 +1,22 @@
 """Caps: each change of a figure is judged under every cap that it counts for.
 
-A stretch of windows, or of a run's life, over one cap is one violation: it is recorded when it begins.
+What is judged is a matter: one window, or the whole life of a run. A stretch of neighbouring windows over one cap is
+one violation, recorded when it begins; a late account or a correction judges old windows again without touching what
+later ones showed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from pacekeeper.protocol.compute.bounds import Bounds, Outcome, compare
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.documents.agreement import Cap
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
-from pacekeeper.protocol.replay.state import CapStatus, State
+from pacekeeper.protocol.replay.state import CapStatus, State, Undecided
+
+_WHOLE_LIFE: Final = 0  # the matter of a run
 
 
 def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], found: list[Violation]) -> None:
@@ -25,7 +30,12 @@ def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], 
     ):
         for cap, subject, window in windows:
             for end, total in window.add(period, change):
-                _judge(state, cap, kind, subject, end, total, found)
+                status = _status(state, cap, subject, end, total)
+                outcome = compare(total, cap.limit)
+                if end == window.latest:
+                    _note_present(status, outcome, end, total)
+                if _judge(state, cap, subject, status, end, end, outcome, total):
+                    found.append(_violation(state, kind, subject, end, cap, total))
 
 
 def judge_runs(state: State, runs: Iterable[Run], period: int, found: list[Violation]) -> None:
@@ -37,37 +47,88 @@ def judge_runs(state: State, runs: Iterable[Run], period: int, found: list[Viola
         for run in runs:
             if not cap.subjects or run.lab in cap.subjects:
                 total = state.lineage.cumulative(run)
-                # Runs never begin twice: a run once convicted stays so, whatever period it goes on in.
-                _judge(state, cap, ViolationKind.RUN_CAP, run.name, period, total, found, run)
+                status = _status(state, cap, run.name, period, total)
+                outcome = compare(total, cap.limit)
+                _note_present(status, outcome, period, total)
+                if _judge(state, cap, run.name, status, _WHOLE_LIFE, period, outcome, total):
+                    sources = (*(record.run for record in state.lineage.ancestors(run)), run.name)
+                    found.append(_violation(state, ViolationKind.RUN_CAP, run.name, period, cap, total, sources))
+
+
+def resolve(
+    state: State, cap_id: str, subject: str, period: int, due_ms: int, index: int, found: list[Violation]
+) -> None:
+    """Decide a matter whose time to be narrowed is over, if it is undecided still.
+
+    SPEC compute-8: an outcome indeterminate for the agreed number of periods MUST count as exceeded.
+    """
+    cap = next(cap for cap in state.agreement.caps if cap.id == cap_id)
+    status = state.cap_status[cap_id, subject]
+    matter = period if cap.window else _WHOLE_LIFE
+    undecided = status.undecided.get(matter)
+    if undecided is None or undecided.since != period:
+        return
+    del status.undecided[matter]
+    new = _begins(status.unresolved, matter) and _begins(status.exceeded, matter)
+    status.unresolved.add(matter)
+    if new:
+        kind = ViolationKind.UNRESOLVED
+        found.append(Violation(kind, subject, period, index, due_ms, cap_id, cap.limit, undecided.bounds))
 
 
 def _judge(
     state: State,
     cap: Cap,
+    subject: str,
+    status: CapStatus,
+    matter: int,
+    period: int,
+    outcome: Outcome,
+    bounds: Bounds,
+) -> bool:
+    """Record what a cap says to a matter; whether a violation begins with it."""
+    if outcome is Outcome.INDETERMINATE:
+        known = status.undecided.get(matter)
+        status.undecided[matter] = Undecided(period if known is None else known.since, bounds)
+        if known is None:
+            # The time to narrow it does not begin before the log could know of it: an old period can be filled late.
+            begins = max(period, state.agreement.period_of(state.last_time_ms) - 1)
+            due = state.agreement.due_ms(begins + state.agreement.indeterminate_periods)
+            state.push_deadline(f"resolve {cap.id}", subject, period, due)
+        return False
+    if status.undecided:
+        status.undecided.pop(matter, None)
+    if outcome is Outcome.WITHIN:
+        return False
+    new = _begins(status.exceeded, matter)
+    status.exceeded.add(matter)
+    return new
+
+
+def _begins(convicted: set[int], matter: int) -> bool:
+    return convicted.isdisjoint((matter - 1, matter, matter + 1))
+
+
+def _status(state: State, cap: Cap, subject: str, period: int, bounds: Bounds) -> CapStatus:
+    status = state.cap_status.get((cap.id, subject))
+    if status is None:
+        status = state.cap_status[cap.id, subject] = CapStatus(Outcome.WITHIN, period, bounds)
+    return status
+
+
+def _note_present(status: CapStatus, outcome: Outcome, period: int, bounds: Bounds) -> None:
+    status.bounds = bounds
+    if outcome is not status.outcome:
+        status.outcome, status.since = outcome, period
+
+
+def _violation(
+    state: State,
     kind: ViolationKind,
     subject: str,
     period: int,
+    cap: Cap,
     bounds: Bounds,
-    found: list[Violation],
-    run: Run | None = None,
-) -> None:
-    key = (cap.id, subject)
-    status = state.cap_status.get(key)
-    outcome = Outcome.WITHIN if bounds.high <= cap.limit else compare(bounds, cap.limit)
-    if status is None:
-        status = state.cap_status[key] = CapStatus(Outcome.WITHIN, period, bounds)
-    before = status.outcome
-    status.bounds = bounds
-    if outcome is not before:
-        status.outcome, status.since = outcome, period
-    if outcome is Outcome.INDETERMINATE and before is not Outcome.INDETERMINATE:
-        due = state.agreement.due_ms(period + state.agreement.indeterminate_periods)
-        state.push_deadline(f"resolve {cap.id}", subject, period, due)
-    elif outcome is Outcome.EXCEEDED:
-        new = status.convicted_to < 0 or (run is None and period > status.convicted_to + 1)
-        status.convicted_to = max(status.convicted_to, period)
-        if new:
-            sources = () if run is None else (*(r.run for r in state.lineage.ancestors(run)), run.name)
-            found.append(
-                Violation(kind, subject, period, state.size, state.last_time_ms, cap.id, cap.limit, bounds, sources)
-            )
+    sources: tuple[str, ...] = (),
+) -> Violation:
+    return Violation(kind, subject, period, state.size, state.last_time_ms, cap.id, cap.limit, bounds, sources)

@@ -29,13 +29,14 @@ def apply_attestation(
             raise Refused(Code.PERIOD_SKIPPED, f"period {lab.next_period} has neither attestation nor gap")
         raise Refused(Code.PERIOD_TAKEN, f"period {period} is accounted for; a correction mends it")
     _check_over(state, period)
-    if state.last_time_ms > closes_ms(state, period):
+    if is_closed(state, period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no account any more; declare a gap")
     account = _read_account(state, lab, statement.account, statement_id)
     # Nothing is refused from here on.
     _extend_chain(lab, statement.link, statement_id, state.size)
     lab.attested += 1
-    if state.last_time_ms > state.due_ms(period):
+    # SPEC chain-10: an account MUST count as late from its deadline on, and mends what is missing without undoing it.
+    if period < lab.due_period:
         lab.late += 1
     if period == lab.next_period:
         lab.next_period = period + 1
@@ -72,7 +73,7 @@ def apply_correction(state: State, statement: pb.Correction, statement_id: bytes
     # SPEC chain-6: a correction MUST name the account in force of a period that is still open.
     if old is None or old.id != statement.corrects:
         raise Refused(Code.BAD_CORRECTION, f"that is not the account in force of period {period}")
-    if state.last_time_ms > closes_ms(state, period):
+    if is_closed(state, period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no correction any more")
     account = _read_account(state, lab, statement.account, statement_id)
     _extend_chain(lab, statement.link, statement_id, state.size)
@@ -85,10 +86,14 @@ def apply_correction(state: State, statement: pb.Correction, statement_id: bytes
     _count(state, lab, period, tuple(sorted(change.items())), total, found)
 
 
-def closes_ms(state: State, period: int) -> int:
-    """The last moment at which an account or correction of a period is accepted."""
-    base = state.agreement.period_end_ms(period) + state.agreement.calendar.fill_in_ms
-    return max(shift_by_silences(base, state.silences), state.due_ms(period))
+def is_closed(state: State, period: int) -> bool:
+    """Whether a period takes no account, correction or checkpoint record any more.
+
+    SPEC chain-9: nothing about a period MUST be taken later than its time for filling in, moved as deadlines are.
+    """
+    closes_ms = state.agreement.fill_in_ms(period)
+    # A silence only ever moves it on, so most periods are open without a look at any.
+    return state.last_time_ms > closes_ms and state.last_time_ms > shift_by_silences(closes_ms, state.silences)
 
 
 def attested_before(run: Run, period: int) -> Bounds:
@@ -146,6 +151,7 @@ def _read_account(state: State, lab: LabState, account: pb.PeriodAccount, statem
     prefix = lab.id + "/"
     for figure in account.figures:
         name = prefix + figure.run
+        # SPEC lineage-3: compute and checkpoints MUST be of a run that the lab has declared.
         if name not in runs:
             raise Refused(Code.UNKNOWN_RUN, f'lab {lab.id} has not declared run "{figure.run}"')
         estimates = figure.estimates
@@ -179,7 +185,11 @@ def _count(
     for name, bounds in figures:
         run = state.lineage.runs[name]
         run.own = run.own.plus(bounds)
-        run.own_by_period[period] = run.own_by_period.get(period, NOTHING).plus(bounds)
+        in_period = run.own_by_period.get(period, NOTHING).plus(bounds)
+        if in_period == NOTHING:  # corrected away
+            run.own_by_period.pop(period, None)
+        else:
+            run.own_by_period[period] = in_period
         run.last_period = max(run.last_period, period)
         touched.append(run)
         if run.records and run.records[-1].period > period:
@@ -191,8 +201,12 @@ def _count(
 
 def _check_records(state: State, run: Run, period: int, found: list[Violation]) -> None:
     """SPEC compute-12: a checkpoint record below what is attested for the periods before it MUST become a violation."""
-    for record in run.records:
-        if record.period > period and record.own.high < (attested := attested_before(run, record.period)).low:
+    for record in reversed(run.records):
+        if record.period <= period:
+            return
+        attested = attested_before(run, record.period)
+        if record.own.high < attested.low and record.index not in state.understated:
+            state.understated.add(record.index)
             found.append(
                 Violation(
                     ViolationKind.UNDERSTATED,
@@ -204,7 +218,6 @@ def _check_records(state: State, run: Run, period: int, found: list[Violation]) 
                     limit=record.own.high,
                 )
             )
-            return
 
 
 def _forget(state: State, lab: LabState) -> None:
@@ -212,7 +225,7 @@ def _forget(state: State, lab: LabState) -> None:
     accounts = lab.accounts
     while accounts:
         period = next(iter(accounts))
-        if state.last_time_ms <= closes_ms(state, period) or period >= lab.due_period:
+        if not is_closed(state, period):
             return
         account = accounts.pop(period)
         for name, _ in account.figures:

@@ -1,16 +1,16 @@
 """Deadlines: what becomes a fact because nothing happened.
 
-Before an entry is applied, every deadline up to the entry's time fires, in the order (time, kind, subject). A deadline
-that falls into a silence of the log, longer than the agreement's tick interval, is moved by the silence's length first:
-nobody is made guilty by an outage.
+Before an entry is applied, every deadline up to the entry's time fires, in the order (time, kind, subject). A silence
+of the log, longer than the agreement's tick interval, moves what fell due in it or soon after it first: nobody is made
+guilty by an outage.
 """
 
 from __future__ import annotations
 
 import heapq
 
-from pacekeeper.protocol.compute.bounds import Outcome
-from pacekeeper.protocol.compute.calendar import Silence
+from pacekeeper.protocol.compute.calendar import Silence, shift_by_silence
+from pacekeeper.protocol.replay.caps import resolve
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.state import State
 
@@ -30,15 +30,13 @@ def advance(state: State, time_ms: int, index: int, found: list[Violation]) -> N
         if kind == "account":
             _account_due(state, subject, period, due_ms, index, found)
         else:
-            _resolution_due(state, kind, subject, period, due_ms, index, found)
+            resolve(state, kind.removeprefix("resolve "), subject, period, due_ms, index, found)
 
 
 def _note_silence(state: State, silence: Silence) -> None:
     state.silences.append(silence)
-    length = silence.end_ms - silence.start_ms
     state.deadlines = [
-        (due + length if silence.start_ms < due <= silence.end_ms else due, kind, subject, period)
-        for due, kind, subject, period in state.deadlines
+        (shift_by_silence(due, silence), kind, subject, period) for due, kind, subject, period in state.deadlines
     ]
     heapq.heapify(state.deadlines)
 
@@ -51,15 +49,3 @@ def _account_due(state: State, subject: str, period: int, due_ms: int, index: in
         found.append(Violation(ViolationKind.PERIOD_MISSING, subject, period, index, due_ms))
     lab.due_period = period + 1
     state.push_deadline("account", subject, period + 1, state.agreement.due_ms(period + 1))
-
-
-def _resolution_due(
-    state: State, kind: str, subject: str, period: int, due_ms: int, index: int, found: list[Violation]
-) -> None:
-    """SPEC compute-8: an outcome indeterminate for the agreed number of periods MUST count as exceeded."""
-    cap_id = kind.removeprefix("resolve ")
-    status = state.cap_status.get((cap_id, subject))
-    if status is None or status.outcome is not Outcome.INDETERMINATE or status.since != period:
-        return
-    limit = next(cap.limit for cap in state.agreement.caps if cap.id == cap_id)
-    found.append(Violation(ViolationKind.UNRESOLVED, subject, period, index, due_ms, cap_id, limit, status.bounds))

@@ -7,7 +7,7 @@ from pacekeeper.protocol.compute.bounds import figure_bounds
 from pacekeeper.protocol.compute.lineage import Record, Run
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay.caps import judge_runs
-from pacekeeper.protocol.replay.chain import attested_before, check_margins, closes_ms
+from pacekeeper.protocol.replay.chain import attested_before, check_margins, is_closed
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
@@ -54,7 +54,7 @@ def apply_record(state: State, statement: pb.CheckpointRecord, _id: bytes, found
     period = statement.period
     if period > state.agreement.period_of(state.last_time_ms + state.agreement.timing.tolerance_ms):
         raise Refused(Code.PERIOD_NOT_OVER, f"period {period} has not begun")
-    if state.last_time_ms > closes_ms(state, period):
+    if is_closed(state, period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no checkpoint record any more")
     check_margins(state, statement.estimates)
     own = figure_bounds(statement.estimates)

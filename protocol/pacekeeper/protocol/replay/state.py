@@ -73,14 +73,28 @@ class LabState:
     missing: set[int] = field(default_factory=set)
 
 
+class Undecided(NamedTuple):
+    """A matter that an interval around the cap leaves open: the period by which it became so, and the interval."""
+
+    since: int
+    bounds: Bounds
+
+
 @dataclass(slots=True)
 class CapStatus:
-    """What a cap says to one subject at present, since which period, and the end of the stretch already convicted."""
+    """What a cap says to one subject.
+
+    outcome, since, bounds: at present, that is in the latest window; since which period it has been so. A matter is one
+    window, named by its last period, or a run's whole life, named 0. undecided: matters that wait to be narrowed.
+    exceeded, unresolved: matters that were found so, each stretch of neighbours with one violation.
+    """
 
     outcome: Outcome
     since: int
     bounds: Bounds
-    convicted_to: int = -1
+    undecided: dict[int, Undecided] = field(default_factory=dict)
+    exceeded: set[int] = field(default_factory=set)
+    unresolved: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +129,7 @@ class State:
         self.silences: list[Silence] = []
         self.findings: list[FindingEntry] = []
         self.finding_keys: set[bytes] = set()
+        self.understated: set[int] = set()  # leaf indices of checkpoint records that were found understated
         self.ticks = 0
         first = max(0, agreement.period_of(founded_ms))
         self.first_period = first
@@ -140,7 +155,10 @@ class State:
         return self.deadlines[0][0] if self.deadlines else None
 
     def at(self, now_ms: int) -> Projection:
-        """Project the state to a moment: accounts overdue by then, if no silence intervenes. Creates no fact."""
+        """Project the state to a moment: accounts overdue by then, if no silence intervenes.
+
+        SPEC replay-10: a projection MUST NOT create a fact: those are of log time alone.
+        """
         overdue: list[tuple[str, int, int]] = []
         for lab in self.labs.values():
             period = lab.due_period
@@ -186,7 +204,14 @@ class State:
                 for run in self.lineage.runs.values()
             },
             "caps": {
-                f"{cap} {subject}": [status.outcome, status.since, list(status.bounds)]
+                f"{cap} {subject}": [
+                    status.outcome,
+                    status.since,
+                    list(status.bounds),
+                    [[matter, *undecided] for matter, undecided in sorted(status.undecided.items())],
+                    sorted(status.exceeded),
+                    sorted(status.unresolved),
+                ]
                 for (cap, subject), status in sorted(self.cap_status.items())
             },
             "violations": [

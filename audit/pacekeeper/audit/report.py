@@ -1,0 +1,231 @@
+"""The report in words: who is inside the caps, who is late, who is in dispute, and what this cannot show.
+
+It follows from the log's bytes alone, so that two auditors of the same tree print the same report, byte for byte. Text
+from the log is escaped wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+from pacekeeper.audit.result import AuditResult, CheckedFinding, Exit
+from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome
+from pacekeeper.protocol.documents.agreement import Agreement, Lab
+from pacekeeper.protocol.documents.describe import exact_flop
+from pacekeeper.protocol.replay.facts import Violation, ViolationKind
+from pacekeeper.protocol.replay.state import CapStatus, State
+from pacekeeper.protocol.text import printable
+from pacekeeper.protocol.units import format_duration, format_flop, format_time
+from pacekeeper.v1 import statements_pb2 as pb
+
+CANNOT_SHOW = (
+    "clusters and runs that nobody declared",
+    "whether a signed figure is true: a signed lie stays a lie until somebody measures",
+    "weights that were stolen, imported or handed on outside the log",
+    "anything that happened after the last entry",
+    "another log shown to others: this view is not cross-checked unless the verifiers were asked (standard error says)",
+)
+
+
+def write_report(result: AuditResult) -> str:
+    """Return the report as text that ends in a newline."""
+    return "\n".join(_lines(result)) + "\n"
+
+
+def verdict_sentence(result: AuditResult) -> str:
+    """Return the one sentence that the exit status stands for."""
+    match result.status:
+        case Exit.COMPLIANT:
+            return "VERIFIED AND COMPLIANT: everything agrees, and nobody is in breach."
+        case Exit.VIOLATIONS:
+            return "VERIFIED, WITH VIOLATIONS: the record is sound, and it shows what is listed above."
+        case _:
+            return "VERIFICATION FAILED: nothing is concluded about anybody from this copy of the log."
+
+
+def _lines(result: AuditResult) -> Iterator[str]:
+    yield f"Audit of the log with fingerprint {result.fingerprint.hex()}"
+    if result.faults:
+        yield ""
+        yield f"Faults ({len(result.faults)})"
+        for fault in sorted(set(result.faults)):
+            yield f"  {printable(fault.resource)}: {fault.code}: {printable(fault.message)}"
+    if result.state is not None and result.head is not None:
+        yield from _head(result)
+        if not result.faults:
+            yield from _record(result, result.state)
+    yield ""
+    yield "This cannot show"
+    for item in CANNOT_SHOW:
+        yield f"  - {item}"
+    yield ""
+    yield verdict_sentence(result)
+
+
+def _head(result: AuditResult) -> Iterator[str]:
+    assert result.state is not None
+    assert result.head is not None
+    state, head = result.state, result.head
+    agreement = state.agreement
+    quorum = agreement.quorum
+    root = base64.b64encode(head.checkpoint.root).decode()
+    yield ""
+    yield f'"{printable(agreement.title)}", logged as {printable(agreement.origin)}'
+    yield f"  {head.checkpoint.size} entries, root hash {root}"
+    if result.audited != head.checkpoint.size:
+        yield f"  replayed to entry {result.audited - 1} only, as asked"
+    yield f"  from {format_time(state.founded_ms)} to {format_time(state.last_time_ms)}"
+    yield (
+        f"  cosigned by {', '.join(head.cosigners) or 'nobody'}; {quorum.quorum} of {quorum.verifiers} needed "
+        f"(tolerates {quorum.liars} liars and {quorum.absences} absences)"
+    )
+    for party in head.absent:
+        yield f"  verifier {party} has not cosigned this checkpoint"
+    for party in head.invalid:
+        yield f"  the cosignature of verifier {party} does not verify and was not counted"
+
+
+def _record(result: AuditResult, state: State) -> Iterator[str]:
+    agreement = state.agreement
+    yield ""
+    yield "Labs"
+    for lab in agreement.labs:
+        yield from _lab(state, lab)
+    yield ""
+    yield "Caps"
+    yield from _caps(state)
+    yield ""
+    yield f"Violations ({len(state.violations)})"
+    for violation in state.violations:
+        yield f"  {describe_violation(violation, agreement)}"
+    if not state.violations:
+        yield "  none"
+    yield ""
+    yield f"Conduct of the log ({state.void_count} void entries, {len(state.silences)} silences)"
+    for void in state.voids:
+        yield f"  entry {void.index} should not have been let in: {void.code}: {printable(void.message)}"
+    for silence in state.silences:
+        length = format_duration(silence.end_ms - silence.start_ms)
+        yield f"  silent for {length} after {format_time(silence.start_ms)}; deadlines in it were moved by as much"
+    yield ""
+    yield f"Findings of verifiers ({len(result.findings)})"
+    for finding in result.findings:
+        yield f"  {_finding(finding)}"
+    if not result.findings:
+        yield "  none"
+
+
+def _lab(state: State, lab: Lab) -> Iterator[str]:
+    known = state.labs[lab.id]
+    total = lab_total(state, lab.id)
+    own = [v for v in state.violations if v.subject == lab.id or v.subject.startswith(lab.id + "/")]
+    yield f"  {printable(lab.name)} ({lab.id}, {lab.party}): {lab_standing(state, lab.id)}"
+    yield f"    {known.attested} periods attested, {known.late} of them late, {known.corrections} corrections"
+    yield f"    compute {_range(total)} in {known.runs} runs"
+    if known.gaps:
+        yield f"    gaps declared and not filled: {_periods(known.gaps)}"
+    if known.missing:
+        yield f"    missing at the deadline and not given since: {_periods(known.missing)}"
+    if own:
+        yield f"    {len(own)} violations, listed below"
+
+
+def lab_standing(state: State, lab: str) -> str:
+    """Say in a few words how a lab stands: in breach of a cap, late, in dispute, or inside its caps."""
+    kinds = {v.kind for v in state.violations if v.subject == lab or v.subject.startswith(lab + "/")}
+    words = []
+    if kinds & {ViolationKind.RUN_CAP, ViolationKind.LAB_CAP, ViolationKind.UNRESOLVED}:
+        words.append("OVER A CAP")
+    if ViolationKind.PERIOD_MISSING in kinds:
+        words.append("LATE")
+    if ViolationKind.UNDERSTATED in kinds:
+        words.append("IN DISPUTE")
+    if any(status.outcome is Outcome.INDETERMINATE for status in _statuses_of(state, lab)):
+        words.append("a cap undecided")
+    if state.labs[lab].attested == 0:
+        words.append("no account yet")
+    return ", ".join(words) or "inside its caps, on time"
+
+
+def _statuses_of(state: State, lab: str) -> Iterator[CapStatus]:
+    for (_, subject), status in state.cap_status.items():
+        if subject == lab or subject.startswith(lab + "/"):
+            yield status
+
+
+def lab_total(state: State, lab: str) -> Bounds:
+    """Return what a lab attested over all its runs, in gigaFLOP."""
+    total = NOTHING
+    for run in state.lineage.runs.values():
+        if run.lab == lab:
+            total = total.plus(run.own)
+    return total
+
+
+def _caps(state: State) -> Iterator[str]:
+    for cap in state.agreement.caps:
+        statuses = [(subject, s) for (cap_id, subject), s in sorted(state.cap_status.items()) if cap_id == cap.id]
+        counts = {outcome: sum(s.outcome is outcome for _, s in statuses) for outcome in Outcome}
+        what = "run with its ancestors" if cap.kind == "run" else f"{cap.kind}, any {cap.window} periods in a row"
+        yield (
+            f"  {cap.id}: {exact_flop(cap.limit)} for each {what}: {counts[Outcome.WITHIN]} within, "
+            f"{counts[Outcome.EXCEEDED]} exceeded, {counts[Outcome.INDETERMINATE]} indeterminate"
+        )
+        for subject, status in statuses:
+            if status.outcome is not Outcome.WITHIN:
+                yield f"    {subject}: {status.outcome}, {_range(status.bounds)}"
+
+
+def describe_violation(violation: Violation, agreement: Agreement) -> str:
+    """Put a violation into one sentence."""
+    where = f"entry {violation.index}, {format_time(violation.time_ms)}, {violation.kind}: {violation.subject}"
+    bounds = _range(violation.bounds or NOTHING)
+    match violation.kind:
+        case ViolationKind.PERIOD_MISSING:
+            return f"{where} gave no account of period {violation.period} by its deadline"
+        case ViolationKind.UNDERSTATED:
+            return (
+                f"{where} recorded a checkpoint at {format_flop(violation.limit)}, below the {bounds} it had attested"
+            )
+        case ViolationKind.UNRESOLVED:
+            margin = agreement.indeterminate_periods
+            return (
+                f"{where} left {violation.cap} ({exact_flop(violation.limit)}) undecided for {margin} periods, {bounds}"
+            )
+        case ViolationKind.RUN_CAP if len(violation.sources) > 1:
+            return f"{where} used {bounds} over {exact_flop(violation.limit)}, as {' + '.join(violation.sources)}"
+        case _:
+            window = (
+                "" if violation.kind is ViolationKind.RUN_CAP else f" in the window that ends with {violation.period}"
+            )
+            return f"{where} used {bounds} over {exact_flop(violation.limit)}{window}"
+
+
+def _finding(finding: CheckedFinding) -> str:
+    statement = finding.entry.statement
+    severity = pb.Severity.Name(statement.severity).removeprefix("SEVERITY_").lower()
+    outcome = (
+        "its evidence holds" if finding.agrees else "its evidence DOES NOT HOLD, which speaks against the verifier"
+    )
+    return (
+        f"entry {finding.entry.index}, verifier {statement.party}: {severity}, {statement.rule} by "
+        f"{statement.subject}: {printable(finding.verdict.why)}; {outcome}"
+    )
+
+
+def _range(bounds: Bounds) -> str:
+    if bounds.low == bounds.high:
+        return format_flop(bounds.low)
+    return f"{format_flop(bounds.low)} to {format_flop(bounds.high)}"
+
+
+def _periods(periods: set[int]) -> str:
+    """Write sorted periods as ranges: 3, 5-7."""
+    ranges: list[list[int]] = []
+    for period in sorted(periods):
+        if ranges and period == ranges[-1][1] + 1:
+            ranges[-1][1] = period
+        else:
+            ranges.append([period, period])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges)

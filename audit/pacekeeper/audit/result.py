@@ -1,0 +1,79 @@
+"""What an audit found, before it is put into words: all of it follows from the log's bytes and the fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from pacekeeper.protocol.evidence import Verdict
+from pacekeeper.protocol.replay.state import FindingEntry, State
+from pacekeeper.protocol.tlog.checkpoint import Checkpoint
+
+
+class Exit(IntEnum):
+    """Exit statuses of the audit."""
+
+    COMPLIANT = 0
+    VIOLATIONS = 1
+    USAGE = 2
+    FAILED = 3
+    TEMPORARY = 4
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """Why the log does not verify: the resource at fault (a path, or "entry N"), a stable code and a sentence."""
+
+    resource: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """The checkpoint that was audited: who cosigned it when (seconds since the epoch), and whose line is unusable."""
+
+    checkpoint: Checkpoint
+    cosigners: dict[str, int]
+    absent: tuple[str, ...]
+    invalid: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CheckedFinding:
+    """A published finding, and what its evidence shows when it is checked again."""
+
+    entry: FindingEntry
+    verdict: Verdict
+    agrees: bool
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """What one verifier answered when it was asked for its last cosigned checkpoint: agrees, or why not."""
+
+    party: str
+    agrees: bool
+    message: str
+    forked: bool = False
+
+
+@dataclass
+class AuditResult:
+    """state is None when the founding agreement could not be read; otherwise the replay of all that was audited."""
+
+    fingerprint: bytes
+    head: Head | None = None
+    state: State | None = None
+    audited: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    findings: list[CheckedFinding] = field(default_factory=list)
+
+    @property
+    def status(self) -> Exit:
+        """The exit status that these facts call for, freshness aside."""
+        if self.faults or self.state is None or self.head is None:
+            return Exit.FAILED
+        broken = self.state.violations or self.state.void_count or any(f.verdict.holds for f in self.findings)
+        disagreeing = any(not f.agrees for f in self.findings)
+        return Exit.VIOLATIONS if broken or disagreeing else Exit.COMPLIANT

@@ -1,0 +1,74 @@
+"""`pacekeeper log`: run the shared log, or check its state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pacekeeper.cli.console import DIRECTORY, FILE, Sentence, echo_json, sentences
+
+
+@click.group()
+def command() -> None:
+    """Run the shared log, or check its state."""
+
+
+@command.command()
+@click.argument("directory", type=DIRECTORY)
+@click.option("--bundle", type=DIRECTORY, required=True, help="The agreement bundle.")
+@click.option("--keys", type=DIRECTORY, help="The log's keys; default: DIRECTORY/keys, as keygen made them.")
+@click.option("--listen", default="127.0.0.1:7801", show_default=True, help="host:port for gRPC over mutual TLS.")
+@click.option("--http-listen", default="127.0.0.1:7802", show_default=True, help="host:port for the static log.")
+@sentences
+def init(directory: Path, bundle: Path, keys: Path | None, listen: str, http_listen: str) -> None:
+    """Write DIRECTORY/log.toml and sequence the agreement as entry 0. Refuses to overwrite anything."""
+    from pacekeeper.cli.configs import LOG, relative
+    from pacekeeper.client.bundle import load_bundle
+    from pacekeeper.client.config import write_config
+    from pacekeeper.log.server import initialise
+
+    loaded = load_bundle(bundle)
+    config = directory / "log.toml"
+    directory.mkdir(parents=True, exist_ok=True)
+    text = LOG.format(
+        bundle=relative(bundle, directory),
+        keys=relative(keys or directory / "keys", directory),
+        listen=listen,
+        http_listen=http_listen,
+    )
+    write_config(config, text)
+    initialise(config)
+    click.echo(f"wrote {config}; fingerprint {loaded.agreement.fingerprint.hex()}")
+    click.echo(f"next: pacekeeper log serve {config}")
+
+
+@command.command()
+@click.argument("config", type=FILE)
+@sentences
+def serve(config: Path) -> None:
+    """Serve the log until it is told to stop (SIGTERM, Ctrl-C)."""
+    from pacekeeper.log.server import serve as run
+
+    run(config)
+
+
+@command.command()
+@click.argument("config", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Problems as JSON.")
+@sentences
+def fsck(config: Path, as_json: bool) -> None:
+    """Check the store, tiles, head and checkpoint of a stopped log against each other. Exit status 5 on a problem."""
+    from pacekeeper.client.config import load_config, resolve
+    from pacekeeper.log.fsck import fsck as check
+    from pacekeeper.log.settings import LogConfig
+
+    problems = check(resolve(config, load_config(config, LogConfig).state))
+    if as_json:
+        echo_json(problems)
+    for problem in problems if not as_json else []:
+        click.echo(problem)
+    if problems:
+        raise Sentence(f"{len(problems)} problems; do not serve this log before they are understood", 5)
+    if not as_json:
+        click.echo("no problem found")

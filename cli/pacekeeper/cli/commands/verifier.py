@@ -1,0 +1,71 @@
+"""`pacekeeper verifier`: run a country's verifier, or ask one how it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pacekeeper.cli.console import DIRECTORY, FILE, echo_json, sentences
+
+
+@click.group()
+def command() -> None:
+    """Run a national verifier."""
+
+
+@command.command()
+@click.argument("directory", type=DIRECTORY)
+@click.option("--party", required=True, help="The party's id in the agreement.")
+@click.option("--bundle", type=DIRECTORY, required=True, help="The agreement bundle.")
+@click.option("--keys", type=DIRECTORY, help="The verifier's keys; default: DIRECTORY/keys, as keygen made them.")
+@click.option("--listen", default="127.0.0.1:7811", show_default=True, help="host:port for status and findings.")
+@sentences
+def init(directory: Path, party: str, bundle: Path, keys: Path | None, listen: str) -> None:
+    """Write DIRECTORY/verifier.toml. Refuses to overwrite anything."""
+    from pacekeeper.cli.configs import VERIFIER, relative
+    from pacekeeper.client.bundle import load_bundle
+    from pacekeeper.client.config import load_config, write_config
+    from pacekeeper.client.errors import ConfigError
+    from pacekeeper.verifier.daemon import VerifierConfig, load_identity
+
+    loaded = load_bundle(bundle)
+    if party not in {known.id for known in loaded.agreement.parties}:
+        raise ConfigError(f'the agreement has no party "{party}"')
+    config = directory / "verifier.toml"
+    directory.mkdir(parents=True, exist_ok=True)
+    text = VERIFIER.format(
+        party=party,
+        bundle=relative(bundle, directory),
+        keys=relative(keys or directory / "keys", directory),
+        listen=listen,
+    )
+    write_config(config, text)
+    load_identity(config, load_config(config, VerifierConfig))
+    click.echo(f"wrote {config}; next: pacekeeper verifier run {config}")
+
+
+@command.command()
+@click.argument("config", type=FILE)
+@sentences
+def run(config: Path) -> None:
+    """Follow the log, replay it, cosign it and publish findings, until told to stop (SIGTERM, Ctrl-C)."""
+    from pacekeeper.verifier.daemon import run as serve
+
+    serve(config)
+
+
+@command.command()
+@click.argument("config", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@sentences
+def status(config: Path, as_json: bool) -> None:
+    """Ask the running verifier of a configuration how it stands. Exit status 4 when it does not answer."""
+    from pacekeeper.cli.asking import ask_verifier
+
+    answer = ask_verifier(config)
+    if as_json:
+        echo_json(answer)
+        return
+    for name, value in answer.items():
+        click.echo(f"{name:14} {value}")

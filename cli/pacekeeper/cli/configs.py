@@ -1,0 +1,55 @@
+"""The commented configuration files that `init` writes, and where the keys of a role lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+LOG = """\
+# The shared log. Paths are relative to this file.
+bundle = "{bundle}"                      # the agreement bundle, from `pacekeeper agreement assemble`
+state = "state"                          # the store, and public/ with the static log
+listen = "{listen}"                      # gRPC over mutual TLS, for labs and verifiers
+http_listen = "{http_listen}"            # the static log over HTTP, for anyone
+checkpoint_key = "{keys}/checkpoint.key"
+statement_key = "{keys}/statement.key"
+tls_key = "{keys}/tls.pem"
+tls_certificate = "{keys}/tls.crt.pem"
+"""
+
+VERIFIER = """\
+# The national verifier of party {party}. Paths are relative to this file.
+bundle = "{bundle}"                      # the agreement bundle
+party = "{party}"
+state = "state"                          # the stored log and the witness state: back it up with the keys, never without
+listen = "{listen}"                      # gRPC over TLS, for anyone: status and findings
+statement_key = "{keys}/statement.key"
+cosign_key = "{keys}/cosign.key"
+tls_key = "{keys}/tls.pem"
+tls_certificate = "{keys}/tls.crt.pem"
+"""
+
+LAB = """\
+# The lab node of {lab}. Paths are relative to this file.
+bundle = "{bundle}"                      # the agreement bundle
+lab = "{lab}"
+state = "state"                          # the journal: the lab's memory of what it signed
+socket = "state/gate.sock"               # training processes find the daemon here
+spool = "state/spool"                    # and leave their accounts here while it is away
+key = "{keys}/lab.key"
+tls_key = "{keys}/tls.pem"
+tls_certificate = "{keys}/tls.crt.pem"
+on_daemon_down = "continue"              # or "hold": what training does while the daemon is away
+auto_declare = true                      # whether a job may open a run that nobody declared
+
+[[pools]]                                # all accelerators of the lab, one table per model
+model = "{model}"
+count = {count}
+peak = "{peak}"                          # fastest dense mode of one accelerator
+utilisation = "40 %"                     # expected share of the peak, for the chip-time estimate
+"""
+
+
+def relative(target: Path, directory: Path) -> str:
+    """A path as a configuration in a directory names it."""
+    return os.path.relpath(target.resolve(), directory.resolve())

@@ -1,0 +1,171 @@
+"""Answers to a submission, verified: a log's word is a receipt, or it is nothing.
+
+`verify_answer` decides, without a socket. For a witnessed answer: 1. there is one result for each envelope; 2. the
+checkpoint meets the agreement's policy, once for all; 3. each entry, rebuilt from the caller's own envelope bytes and
+the log's time, is in the checkpoint's tree at the index that the log says. For an accepted one: the log's statement key
+has signed these identities, indices and times under this agreement. An answer with nothing in it fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pacekeeper.client.errors import TemporaryFailure
+from pacekeeper.client.rpc import TEMPORARY
+from pacekeeper.protocol import canonical, envelope, keys, limits
+from pacekeeper.protocol.documents.agreement import Agreement
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.tlog.merkle import check_inclusion, leaf_hash
+from pacekeeper.protocol.tlog.policy import check_checkpoint
+from pacekeeper.protocol.tlog.receipt import Receipt, format_receipt
+from pacekeeper.v1 import log_pb2, statements_pb2
+
+_ACCEPTANCE_TYPE: Final = envelope.PAYLOAD_TYPE_PREFIX + statements_pb2.Acceptance.DESCRIPTOR.name
+_CODE: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
+
+
+@dataclass(frozen=True)
+class WitnessedReceipt:
+    """The entry is on the log and a quorum has cosigned. id is the statement's identity; tlog_proof a whole file."""
+
+    index: int
+    sequenced_at_ms: int
+    id: bytes
+    tlog_proof: bytes
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The log promises index and time; nobody else has witnessed it yet. acceptance is the signed Envelope's bytes."""
+
+    index: int
+    sequenced_at_ms: int
+    id: bytes
+    acceptance: bytes
+
+
+@dataclass(frozen=True)
+class SubmitRefused:
+    """The log will not take this envelope. code is a `Code` of this version or of a later one; message is hostile."""
+
+    code: str
+    message: str
+
+
+Submitted = WitnessedReceipt | Accepted | SubmitRefused
+
+
+@dataclass(frozen=True)
+class _Submission:
+    """One envelope as its submitter knows it."""
+
+    data: bytes
+    id: bytes
+
+
+def verify_answer(
+    envelopes: Sequence[bytes], response: log_pb2.SubmitResponse, agreement: Agreement, *, unwitnessed: bool
+) -> list[Submitted]:
+    """Return the verified outcome of each envelope, in order.
+
+    Raises Refused if the log's answer does not prove what it says, TemporaryFailure if it puts the submitter off.
+    SPEC transport-13: there MUST be exactly one outcome for each envelope.
+    """
+    results = response.results
+    if not envelopes or len(results) != len(envelopes):
+        raise Refused(Code.MALFORMED, f"the log answered {len(envelopes)} envelopes with {len(results)} results")
+    submissions = [_Submission(data, _identity(data)) for data in envelopes]
+    refusals = {position: _refusal(result) for position, result in enumerate(results)}
+    sequenced = [
+        (submission, result.sequenced)
+        for position, (submission, result) in enumerate(zip(submissions, results, strict=True))
+        if refusals[position] is None
+    ]
+    proved = iter(_prove(sequenced, response, agreement, unwitnessed=unwitnessed))
+    return [refusals[position] or next(proved) for position in range(len(results))]
+
+
+def _prove(
+    sequenced: Sequence[tuple[_Submission, log_pb2.Sequenced]],
+    response: log_pb2.SubmitResponse,
+    agreement: Agreement,
+    *,
+    unwitnessed: bool,
+) -> Sequence[WitnessedReceipt | Accepted]:
+    if not sequenced:
+        return []
+    if any(item.sequenced_at_ms > limits.MAX_TIME_MS for _, item in sequenced):
+        raise Refused(Code.BAD_FIELD, "the log's time is out of range")
+    if response.checkpoint:
+        return _witnessed(sequenced, response.checkpoint, agreement)
+    # SPEC transport-15: a bare index, or an acceptance that was not asked for, MUST NOT count as a receipt.
+    if not unwitnessed or not response.HasField("acceptance"):
+        raise Refused(Code.NO_QUORUM, "the log answered without a cosigned checkpoint")
+    return _accepted(sequenced, envelope.encode(response.acceptance), agreement)
+
+
+def _witnessed(
+    sequenced: Sequence[tuple[_Submission, log_pb2.Sequenced]], note: bytes, agreement: Agreement
+) -> list[WitnessedReceipt]:
+    """SPEC transport-14: a receipt MUST be verified, quorum and inclusion, over the submitter's own bytes."""
+    checkpoint = check_checkpoint(note, agreement.policy()).checkpoint
+    receipts = []
+    for submission, item in sequenced:
+        leaf = leaf_hash(envelope.frame_entry(item.sequenced_at_ms, submission.data))
+        check_inclusion(leaf, item.index, checkpoint.size, item.inclusion_proof, checkpoint.root)
+        proof = format_receipt(Receipt(item.index, tuple(item.inclusion_proof), note))
+        receipts.append(WitnessedReceipt(item.index, item.sequenced_at_ms, submission.id, proof))
+    return receipts
+
+
+def _accepted(
+    sequenced: Sequence[tuple[_Submission, log_pb2.Sequenced]], acceptance: bytes, agreement: Agreement
+) -> list[Accepted]:
+    promised = check_acceptance(acceptance, agreement)
+    accepted = []
+    for submission, item in sequenced:
+        if promised.get(submission.id) != (item.index, item.sequenced_at_ms):
+            raise Refused(Code.BAD_SIGNATURE, "the log's acceptance does not say what its answer says")
+        accepted.append(Accepted(item.index, item.sequenced_at_ms, submission.id, acceptance))
+    return accepted
+
+
+def check_acceptance(acceptance: bytes, agreement: Agreement) -> dict[bytes, tuple[int, int]]:
+    """Return identity -> (index, sequenced_at_ms) of an Acceptance's envelope bytes, else raise Refused.
+
+    SPEC transport-16: an acceptance MUST be signed by the log's statement key alone and name this agreement.
+    """
+    signed = envelope.parse_envelope(acceptance)
+    promise = statements_pb2.Acceptance()
+    if signed.payload_type != _ACCEPTANCE_TYPE or not canonical.parse_canonical(promise, signed.payload):
+        raise Refused(Code.MALFORMED, "the log's acceptance is not an Acceptance in canonical form")
+    log_key = agreement.log.statement_key
+    if [signature.key_id for signature in signed.signatures] != [keys.key_id(log_key)]:
+        raise Refused(Code.UNKNOWN_SIGNER, "the acceptance is not signed by the log's statement key alone")
+    message = envelope.pae(signed.payload_type, signed.payload)
+    if not keys.verify(log_key, message, signed.signatures[0].signature):
+        raise Refused(Code.BAD_SIGNATURE, "the log's signature on its acceptance does not verify")
+    if promise.agreement != agreement.fingerprint:
+        raise Refused(Code.WRONG_AGREEMENT, "the acceptance is under another agreement")
+    return {entry.id: (entry.index, entry.sequenced_at_ms) for entry in promise.entries}
+
+
+def _refusal(result: log_pb2.SubmitResult) -> SubmitRefused | None:
+    """Return a final refusal, or None for a sequenced entry; raise TemporaryFailure for a refusal that may pass."""
+    outcome = result.WhichOneof("outcome")
+    if outcome == "sequenced":
+        return None
+    code, message = result.refusal.code, result.refusal.message[: limits.MAX_TEXT_CHARS]
+    if outcome is None or _CODE.fullmatch(code) is None:
+        raise Refused(Code.MALFORMED, "the log answered an envelope with neither an index nor a refusal")
+    if code in TEMPORARY:
+        raise TemporaryFailure(code, message)
+    return SubmitRefused(code, message)
+
+
+def _identity(data: bytes) -> bytes:
+    parsed = envelope.parse_envelope(data)
+    return envelope.identity(envelope.pae(parsed.payload_type, parsed.payload))

@@ -1,0 +1,134 @@
+"""The log's client: submit envelopes and get verified receipts, follow verified entries. Mutual TLS, asyncio.
+
+    credentials = channel_credentials(bundle.certificates[LOG_URI], key_pem, cert_pem)
+    async with LogClient(agreement.log.address, credentials, agreement) as log:
+        [receipt] = await log.submit([envelope_bytes])
+
+A call that ended without an outcome raises TemporaryFailure, and the same envelopes may be submitted again: the log
+answers a statement that it has already with the index that it has. What never passes raises Refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from pacekeeper.client.errors import TemporaryFailure
+from pacekeeper.client.follow import Follower, VerifiedBatch
+from pacekeeper.client.receipts import Accepted, SubmitRefused, Submitted, WitnessedReceipt, verify_answer
+from pacekeeper.client.rpc import failure_of
+from pacekeeper.client.tls import CHANNEL_OPTIONS
+from pacekeeper.protocol import limits
+from pacekeeper.protocol.documents.agreement import Agreement
+from pacekeeper.protocol.errors import Refused
+from pacekeeper.protocol.tlog.merkle import Frontier
+from pacekeeper.v1 import log_pb2, log_pb2_grpc
+
+__all__ = [
+    "Accepted",
+    "LogClient",
+    "SubmitRefused",
+    "Submitted",
+    "TemporaryFailure",
+    "VerifiedBatch",
+    "WitnessedReceipt",
+    "split_batches",
+]
+
+_Answer = TypeVar("_Answer")
+_MAX_BATCH_BYTES = limits.MAX_SUBMIT_BYTES - 4_096  # room for the framing of 256 envelopes
+
+
+def split_batches(envelopes: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Split envelopes, in order, into batches that one submit takes."""
+    batch: list[bytes] = []
+    size = 0
+    for data in envelopes:
+        if batch and (len(batch) == limits.MAX_BATCH or size + len(data) > _MAX_BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(data)
+        size += len(data)
+    if batch:
+        yield batch
+
+
+class LogClient:
+    """A connection to one agreement's log. Use it in `async with`; calls may run side by side."""
+
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials, agreement: Agreement) -> None:
+        self._address = address
+        self._credentials = credentials
+        self._agreement = agreement
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> LogClient:
+        if self._channel is not None:
+            raise ValueError("the client is open already")
+        self._channel = grpc.aio.secure_channel(self._address, self._credentials, options=CHANNEL_OPTIONS)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def submit(
+        self, envelopes: Sequence[bytes], *, unwitnessed: bool = False, deadline_s: float = 30
+    ) -> list[Submitted]:
+        """Submit envelopes and return their outcomes in order, each receipt verified.
+
+        With unwitnessed=True the log may answer once the entries are durable, with its signed acceptance. ValueError
+        for no envelope or more than one batch holds (split_batches). Refused if an envelope is not one, or the log's
+        answer does not prove what it says; TemporaryFailure if there was none, or the log puts us off.
+        """
+        if not envelopes or len(envelopes) > limits.MAX_BATCH or sum(map(len, envelopes)) > _MAX_BATCH_BYTES:
+            raise ValueError(f"a batch has 1 to {limits.MAX_BATCH} envelopes and at most {_MAX_BATCH_BYTES} bytes")
+        request = log_pb2.SubmitRequest(envelopes=envelopes, accept_unwitnessed=unwitnessed)
+        try:
+            response = await self._stub().Submit(request, timeout=deadline_s)
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from None
+        return verify_answer(envelopes, response, self._agreement, unwitnessed=unwitnessed)
+
+    async def follow(self, from_index: int = 0, *, frontier: Frontier | None = None) -> AsyncIterator[VerifiedBatch]:
+        """Yield entries from an index on as a quorum covers them, and go on until the stream breaks.
+
+        To go on from an index above 0, pass the frontier of the entries before it (VerifiedBatch.frontier of the last
+        batch); otherwise nothing could be verified, and it is a ValueError. Raises as submit does.
+        """
+        frontier = Frontier() if frontier is None else frontier
+        if frontier.size != from_index:
+            raise ValueError(f"a frontier of size {frontier.size} does not go on at {from_index}")
+        follower = Follower(self._agreement.policy(), frontier)
+        call = self._stub().Follow(log_pb2.FollowRequest(from_index=from_index))
+        try:
+            async for message in call:
+                batch = follower.feed(message)
+                if batch is not None:
+                    yield batch
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from None
+        finally:
+            call.cancel()
+
+    async def status(self, *, deadline_s: float = 10) -> log_pb2.GetStatusResponse:
+        """Return what the log says about itself; nothing in it is verified."""
+        try:
+            return await self._stub().GetStatus(log_pb2.GetStatusRequest(), timeout=deadline_s)
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from None
+
+    def _stub(self) -> log_pb2_grpc.TransparencyLogAsyncStub:
+        if self._channel is None:
+            raise ValueError("the client is not open: use it in `async with`")
+        return log_pb2_grpc.TransparencyLogStub(self._channel)
+
+    def _failure(self, error: grpc.aio.AioRpcError) -> Refused | TemporaryFailure:
+        return failure_of(error, f"the log at {self._address}")

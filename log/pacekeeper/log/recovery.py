@@ -1,0 +1,126 @@
+"""Start-up: from the store alone to a running log, by the same code that runs after every commit.
+
+1. The marker of an earlier failure stops the start: an operator looks first.
+2. Every stored entry is hashed and replayed. After each batch the tree's root must be the one stored with it, so that
+   damage is named by its entries. Signatures are verified again only beyond the published size: what a quorum has
+   cosigned is pinned by the checkpoint's root, which is compared on the way.
+3. The published tree's tiles are compared with the files, or made again; its checkpoint is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from pacekeeper.log.published import PublishedTree
+from pacekeeper.log.publisher import Publisher
+from pacekeeper.log.store.port import Head, Store
+from pacekeeper.protocol import keys
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay import State, Void, apply, genesis
+from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
+
+UNSAFE_MARKER: Final = "unsafe"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A log as the store has it: its replayed state, its tree and the published part of it."""
+
+    state: State
+    frontier: Frontier
+    published: PublishedTree | None
+
+
+def refuse_if_marked(state_directory: Path) -> None:
+    """SPEC log-4: after a failed write a log MUST NOT start before an operator has removed the marker."""
+    marker = state_directory / UNSAFE_MARKER
+    if marker.exists():
+        raise Refused(
+            Code.UNSAFE_STATE, f"{marker} says that a write has failed; check the disk, run fsck, then remove that file"
+        )
+
+
+def mark_unsafe(state_directory: Path, reason: str) -> None:
+    """Leave the marker, as far as the disk lets us."""
+    try:
+        (state_directory / UNSAFE_MARKER).write_text(reason + "\n", encoding="utf-8")
+    except OSError as error:
+        _log.error("the unsafe marker cannot be written", error=error.strerror)
+
+
+def recover(store: Store, publisher: Publisher, published_size: int, published_root: bytes) -> Recovered:
+    """Rebuild everything from the store; published_size is 0 if nothing is published. Refused(unsafe-state).
+
+    SPEC log-23: a log MUST NOT start unless every stored entry hashes to the stored head and the published checkpoint.
+    """
+    replay = _Replay(published_size)
+    for batch in store.batches():
+        here = replay.frontier.size
+        if batch.first_index != here:
+            raise Refused(Code.UNSAFE_STATE, f"stored entries {here} to {batch.first_index - 1} are missing")
+        for part in _split(batch.entries, published_size - here):
+            replay.take(part)
+            if replay.frontier.size == published_size and replay.frontier.root() != published_root:
+                raise Refused(Code.UNSAFE_STATE, f"entries 0 to {published_size - 1} are not what was published")
+        if replay.frontier.root() != batch.root:
+            last = here + len(batch.entries) - 1
+            raise Refused(
+                Code.UNSAFE_STATE, f"stored entries {here} to {last} are damaged: they do not hash to the tree"
+            )
+        # Only now, so that a damaged entry is not taken for a damaged tile.
+        publisher.extend(batch.entries[: max(0, published_size - here)])
+    check_head(store.head(), replay.frontier, replay.state)
+    if published_size > replay.frontier.size:
+        raise Refused(Code.UNSAFE_STATE, f"{published_size} entries are published, {replay.frontier.size} are stored")
+    note = store.published()
+    assert replay.state is not None
+    return Recovered(replay.state, replay.frontier, publisher.publish(note) if note is not None else None)
+
+
+def check_head(head: Head | None, frontier: Frontier, state: State | None) -> None:
+    """Refused(unsafe-state) unless the stored head is that of the replayed entries, and there is at least entry 0."""
+    if head is None or state is None:
+        raise Refused(Code.UNSAFE_STATE, "the store has no entries: initialise the log first")
+    if (head.size, head.root, head.time_ms) != (frontier.size, frontier.root(), state.last_time_ms):
+        raise Refused(Code.UNSAFE_STATE, f"the stored head of size {head.size} is not that of the stored entries")
+
+
+def _split(entries: list[bytes], position: int) -> list[list[bytes]]:
+    """Return the entries in one or two parts, so that none reaches across the published size."""
+    if 0 < position < len(entries):
+        return [entries[:position], entries[position:]]
+    return [entries]
+
+
+class _Replay:
+    """Hashes and replays stored entries in order."""
+
+    def __init__(self, published_size: int) -> None:
+        self.frontier = Frontier()
+        self.state: State | None = None
+        self._published_size = published_size
+
+    def take(self, entries: list[bytes]) -> None:
+        pinned = self.frontier.size < self._published_size
+        verify: Callable[[bytes, bytes, bytes], bool] = _pinned if pinned else keys.verify
+        self.frontier.extend(hash_leaves(entries))
+        rest = entries
+        if self.state is None:
+            self.state, rest = genesis(entries[0]), entries[1:]
+        for entry in rest:
+            outcome = apply(self.state, entry, verify=verify)
+            if isinstance(outcome, Void):
+                # The log let it in, so that it stays; everyone who replays will hold it against this log.
+                _log.error("entry is void", index=outcome.index, code=outcome.code)
+
+
+def _pinned(_key: bytes, _message: bytes, _signature: bytes) -> bool:
+    """A signature below a root that a quorum has cosigned: verified at admission, and the bytes are the same."""
+    return True

@@ -1,0 +1,189 @@
+"""The TransparencyLog service: submissions, proofs, status and the stream of published entries.
+
+A submission is answered with a receipt that proves something: inclusion proofs in a checkpoint that the quorum has
+cosigned, or, for who asked not to wait, a promise under the log's signature. Never with a bare index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from pacekeeper.client.rpc import TEMPORARY, abort
+from pacekeeper.log.cosign import CosignStreams
+from pacekeeper.log.peers import Context, Peers
+from pacekeeper.log.published import Prover, PublishedTree
+from pacekeeper.log.sequencer import Outcome, Sequenced
+from pacekeeper.log.store.port import Store
+from pacekeeper.log.witnessing import Witnessing
+from pacekeeper.log.writer import Writer
+from pacekeeper.protocol import limits
+from pacekeeper.protocol.envelope import parse_entry
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.keys import SigningKey
+from pacekeeper.protocol.statements import seal
+from pacekeeper.v1 import log_pb2, log_pb2_grpc
+from pacekeeper.v1 import statements_pb2 as pb
+
+MAX_WAIT_S: Final = 60.0  # for a quorum, whatever the caller's deadline
+_ANSWER_MARGIN: Final = 0.9  # of the caller's deadline is waited, so that the answer still reaches it
+STREAM_BYTES: Final = 1_048_576  # entries in one message
+STREAM_ENTRIES: Final = 1_024
+
+
+class LogService(log_pb2_grpc.TransparencyLogServicer):
+    """See proto/pacekeeper/v1/log.proto."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        witnessing: Witnessing,
+        store: Store,
+        peers: Peers,
+        streams: CosignStreams,
+        statement_key: SigningKey,
+        origin: str,
+        fingerprint: bytes,
+    ) -> None:
+        self._writer = writer
+        self._witnessing = witnessing
+        self._store = store
+        self._peers = peers
+        self._streams = streams
+        self._key = statement_key
+        self._origin = origin
+        self._fingerprint = fingerprint
+        self._prover = Prover()
+
+    async def Submit(self, request: log_pb2.SubmitRequest, context: Context) -> log_pb2.SubmitResponse:  # noqa: N802
+        uri = await self._peers.identify(context)
+        try:
+            with self._peers.call(uri):
+                envelopes = list(request.envelopes)  # once: each reading of the field copies the bytes
+                _check_batch(envelopes)
+                outcomes = await self._writer.submit(uri, envelopes)
+                for outcome in outcomes:
+                    if isinstance(outcome, Refused) and outcome.code in TEMPORARY:
+                        raise outcome
+                if request.accept_unwitnessed:
+                    return self._accepted(outcomes)
+                return await self._witnessed(outcomes, context)
+        except Refused as refused:
+            await abort(context, refused)
+
+    def _accepted(self, outcomes: Sequence[Outcome]) -> log_pb2.SubmitResponse:
+        """SPEC log-19: an answer before publication MUST be an Acceptance signed by the log's statement key."""
+        results, entries = [], []
+        for outcome in outcomes:
+            results.append(_result(outcome, ()))
+            if isinstance(outcome, Sequenced):
+                index, statement_id, time_ms, _ = outcome
+                entries.append(pb.AcceptedEntry(id=statement_id, index=index, sequenced_at_ms=time_ms))
+        if not entries:
+            return log_pb2.SubmitResponse(results=results)
+        acceptance = seal(pb.Acceptance(agreement=self._fingerprint, entries=entries), [self._key])
+        return log_pb2.SubmitResponse(results=results, acceptance=acceptance)
+
+    async def _witnessed(self, outcomes: Sequence[Outcome], context: Context) -> log_pb2.SubmitResponse:
+        """SPEC log-20: an answer with a checkpoint MUST have the quorum's cosignatures and a proof for each entry."""
+        size = max((outcome.index + 1 for outcome in outcomes if isinstance(outcome, Sequenced)), default=0)
+        if size == 0:
+            return log_pb2.SubmitResponse(results=[_result(outcome, ()) for outcome in outcomes])
+        left = context.time_remaining()
+        wait_s = MAX_WAIT_S if left is None else min(MAX_WAIT_S, left * _ANSWER_MARGIN)
+        tree = await self._witnessing.wait_published(size, wait_s)
+        results = [
+            _result(outcome, self._prover.prove(outcome.index, tree) if isinstance(outcome, Sequenced) else ())
+            for outcome in outcomes
+        ]
+        return log_pb2.SubmitResponse(results=results, checkpoint=tree.note)
+
+    async def Follow(  # noqa: N802
+        self, request: log_pb2.FollowRequest, context: Context
+    ) -> AsyncIterator[log_pb2.FollowResponse]:
+        """Stream published entries, each stretch followed by its checkpoint, until the caller goes.
+
+        A message is made only when the one before was taken, so that a slow caller costs one message's memory.
+        """
+        uri = await self._peers.identify(context)
+        position = request.from_index
+        told = b""
+        try:
+            with self._peers.call(uri):
+                while True:
+                    changed = self._witnessing.changed.arm()
+                    tree = self._witnessing.published
+                    if tree is None or (tree.size <= position and tree.note == told) or tree.size < position:
+                        await changed.wait()
+                        continue
+                    while position < tree.size:
+                        end = min(tree.size, position + STREAM_ENTRIES)
+                        entries = await asyncio.to_thread(self._store.read, position, end, STREAM_BYTES)
+                        batch = log_pb2.EntryBatch(first_index=position, entries=entries)
+                        yield log_pb2.FollowResponse(batch=batch)
+                        position += len(entries)
+                    told = tree.note
+                    yield log_pb2.FollowResponse(checkpoint=told)
+        except Refused as refused:
+            await abort(context, refused)
+
+    async def Cosign(  # type: ignore[override]  # noqa: N802  a coroutine that writes, which gRPC allows as well
+        self, request_iterator: AsyncIterator[log_pb2.CosignRequest], context: Context
+    ) -> None:
+        uri = await self._peers.identify(context)
+        try:
+            await self._streams.serve(uri, request_iterator, context)
+        except Refused as refused:
+            await abort(context, refused)
+
+    async def GetStatus(  # noqa: N802
+        self, request: log_pb2.GetStatusRequest, context: Context
+    ) -> log_pb2.GetStatusResponse:
+        await self._peers.identify(context)
+        return self._streams.status(self._origin, self._writer.halted)
+
+    async def GetInclusionProof(  # noqa: N802
+        self, request: log_pb2.GetInclusionProofRequest, context: Context
+    ) -> log_pb2.GetInclusionProofResponse:
+        await self._peers.identify(context)
+        try:
+            if len(request.id) != 32:
+                raise Refused(Code.BAD_FIELD, "an identity has 32 bytes")
+            index, time_ms = await asyncio.to_thread(self._find, request.id)
+            tree = self._published_over(index)
+        except Refused as refused:
+            await abort(context, refused)
+        proof = self._prover.prove(index, tree)
+        return log_pb2.GetInclusionProofResponse(
+            index=index, sequenced_at_ms=time_ms, inclusion_proof=proof, checkpoint=tree.note
+        )
+
+    def _find(self, statement_id: bytes) -> tuple[int, int]:
+        index = self._store.known([statement_id]).get(statement_id)
+        if index is None:
+            raise Refused(Code.NOT_FOUND, "no such statement is on the log")
+        return index, parse_entry(self._store.read(index, index + 1, 1)[0]).sequenced_at_ms
+
+    def _published_over(self, index: int) -> PublishedTree:
+        tree = self._witnessing.published
+        if tree is None or tree.size <= index:
+            raise Refused(Code.NOT_WITNESSED, "that entry is sequenced, but no published checkpoint covers it yet")
+        return tree
+
+
+def _check_batch(envelopes: Sequence[bytes]) -> None:
+    if not envelopes:
+        raise Refused(Code.MALFORMED, "a submission has at least one envelope")
+    if len(envelopes) > limits.MAX_BATCH or sum(map(len, envelopes)) > limits.MAX_SUBMIT_BYTES:
+        allowed = f"{limits.MAX_BATCH} envelopes and {limits.MAX_SUBMIT_BYTES} bytes"
+        raise Refused(Code.TOO_LARGE, f"a submission has at most {allowed}")
+
+
+def _result(outcome: Outcome, proof: Sequence[bytes]) -> log_pb2.SubmitResult:
+    if isinstance(outcome, Refused):
+        return log_pb2.SubmitResult(refusal=log_pb2.Refusal(code=outcome.code, message=outcome.message))
+    index, _, time_ms, duplicate = outcome
+    return log_pb2.SubmitResult(
+        sequenced=log_pb2.Sequenced(index=index, sequenced_at_ms=time_ms, inclusion_proof=proof, duplicate=duplicate)
+    )

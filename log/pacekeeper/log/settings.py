@@ -1,0 +1,102 @@
+"""The log's configuration file, and everything it names, loaded and checked before anything starts.
+
+bundle = "bundle"                           the agreement bundle
+state = "state"                             the store, the lock and the public files
+listen = "127.0.0.1:7801"                   gRPC, mutual TLS, for the agreement's participants
+http_listen = "127.0.0.1:7802"              HTTP, for anyone
+checkpoint_key, statement_key               signing keys
+tls_key, tls_certificate                    the transport identity
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pacekeeper.client.bundle import Bundle, load_bundle
+from pacekeeper.client.config import Config, load_config, resolve
+from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.keyfiles import load_key, read_private
+from pacekeeper.client.tls import LOG_URI, check_certificate
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.keys import SigningKey
+
+
+class LogConfig(Config):
+    """log.toml. Paths are relative to its directory; port 0 takes any free port."""
+
+    bundle: str
+    state: str
+    listen: str
+    http_listen: str
+    checkpoint_key: str
+    statement_key: str
+    tls_key: str
+    tls_certificate: str
+
+
+@dataclass(frozen=True)
+class LogFiles:
+    """What the configuration names, loaded."""
+
+    bundle: Bundle
+    state: Path
+    host: str
+    port: int
+    http_host: str
+    http_port: int
+    checkpoint_key: SigningKey
+    statement_key: SigningKey
+    tls_key_pem: bytes
+    tls_certificate_pem: bytes
+
+    @property
+    def store(self) -> Path:
+        return self.state / "log.sqlite"
+
+
+def load_files(config_path: Path) -> LogFiles:
+    """Load the configuration and what it names. ConfigError, or Refused(unsafe-state) for keys, naming the file.
+
+    SPEC log-24: a log MUST NOT start with a key other than the one that the agreement names for its purpose.
+    """
+    config = load_config(config_path, LogConfig)
+    bundle = load_bundle(resolve(config_path, config.bundle))
+    terms = bundle.agreement.log
+    checkpoint_key = _key(resolve(config_path, config.checkpoint_key), terms.key.public_key, "checkpoint key")
+    statement_key = _key(resolve(config_path, config.statement_key), terms.statement_key, "statement key")
+    certificate_path = resolve(config_path, config.tls_certificate)
+    try:
+        certificate = check_certificate(certificate_path.read_bytes(), LOG_URI, terms.tls_spki)
+    except OSError as error:
+        raise ConfigError(f"{certificate_path} cannot be read: {error.strerror}") from None
+    except Refused as refused:
+        raise ConfigError(f"{certificate_path}: {refused.message}") from None
+    host, port = _address(config_path, "listen", config.listen)
+    http_host, http_port = _address(config_path, "http_listen", config.http_listen)
+    return LogFiles(
+        bundle=bundle,
+        state=resolve(config_path, config.state),
+        host=host,
+        port=port,
+        http_host=http_host,
+        http_port=http_port,
+        checkpoint_key=checkpoint_key,
+        statement_key=statement_key,
+        tls_key_pem=read_private(resolve(config_path, config.tls_key)),
+        tls_certificate_pem=certificate,
+    )
+
+
+def _key(path: Path, expected: bytes, what: str) -> SigningKey:
+    key = load_key(path)
+    if key.public != expected:
+        raise Refused(Code.UNSAFE_STATE, f"{path} is not the {what} that the agreement names")
+    return key
+
+
+def _address(config_path: Path, name: str, text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f'{config_path}: {name}: expected an address such as "127.0.0.1:7801"')
+    return host.strip("[]"), int(port)

@@ -1,0 +1,1 @@
+"""Where the log keeps its entries: one port, and the stores that fulfil it."""

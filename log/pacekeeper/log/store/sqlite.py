@@ -1,0 +1,208 @@
+"""The embedded store: one SQLite file in write-ahead mode, each commit on disk before it returns.
+
+A batch of entries is one row, so that a commit costs one small transaction however many entries it carries. Identities
+have a table of their own, keyed by the 32 bytes. The head is one row, replaced by compare-and-swap.
+
+SQLite reports some failures only in what a pragma returns, so every pragma that durability rests on is read back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from pacekeeper.log.store.framing import frame, unframe
+from pacekeeper.log.store.port import Batch, Head, StoredBatch, check_successor
+from pacekeeper.protocol.errors import Code, Refused
+
+_APPLICATION_ID: Final = 0x50434B4C  # "PCKL": a file of another program is not opened
+_VERSION: Final = 1
+_CACHE_KIB: Final = 32_768  # per connection; the identity index is the only thing read at random
+_IN_STEP: Final = 256  # identities asked for in one query
+_TABLES: Final = """
+CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, root BLOB NOT NULL, entries BLOB NOT NULL);
+CREATE TABLE ids (id BLOB PRIMARY KEY, idx INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE slots (lab TEXT, sequence INTEGER, idx INTEGER NOT NULL, PRIMARY KEY (lab, sequence)) WITHOUT ROWID;
+CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL,
+                   time_ms INTEGER NOT NULL);
+CREATE TABLE published (one INTEGER PRIMARY KEY CHECK (one = 1), note BLOB NOT NULL);
+"""
+
+
+class SqliteStore:
+    """See pacekeeper.log.store.port.Store. One writer connection, one reader connection, each behind its lock."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open or create the store. Refused(unsafe-state) if the file is not a sound store of this version."""
+        if read_only and not path.is_file():
+            raise Refused(Code.UNSAFE_STATE, f"{path} does not exist")
+        self._path = path
+        self._failed = read_only
+        self._write_lock, self._read_lock = Lock(), Lock()
+        try:
+            self._writer = _connect(path)
+            self._reader = _connect(path)
+            self._prepare(create=not read_only)
+        except sqlite3.Error as error:
+            raise Refused(Code.UNSAFE_STATE, f"{path} cannot be opened as a log store: {error}") from error
+
+    def _prepare(self, *, create: bool) -> None:
+        db = self._writer
+        application_id, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+        if create and application_id == 0 and version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            # SPEC log-2: write-ahead journal, synchronous FULL; both are read back, since a refusal is no error.
+            db.execute("PRAGMA page_size=4096")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.executescript(
+                f"BEGIN; {_TABLES} PRAGMA application_id={_APPLICATION_ID}; PRAGMA user_version=1; COMMIT;"
+            )
+        elif application_id != _APPLICATION_ID or version != _VERSION:
+            raise Refused(Code.UNSAFE_STATE, f"{self._path} is not a log store of version {_VERSION}")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA wal_autocheckpoint=8000")
+        if _pragma(db, "journal_mode") != "wal" or _pragma(db, "synchronous") != 2:
+            raise Refused(Code.UNSAFE_STATE, f"{self._path} cannot be written durably: the write-ahead mode is refused")
+        self._reader.execute("PRAGMA query_only=ON")
+        if self._failed:
+            db.execute("PRAGMA query_only=ON")
+
+    def head(self) -> Head | None:
+        return self._head_of(self._reader, self._read_lock)
+
+    def commit(self, batch: Batch, expected: Head | None) -> None:
+        """SPEC log-2: MUST return only once the whole batch and its head are on disk, in one transaction."""
+        with self._write_lock:
+            self._refuse_if_failed()
+            db = self._writer
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                check_successor(batch, _read_head(db), expected)
+                head = batch.head
+                row = (batch.first_index, len(batch.entries), head.root, frame(batch.entries))
+                db.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", row)
+                db.executemany("INSERT INTO ids VALUES (?, ?)", zip(batch.ids, range(batch.first_index, head.size)))  # noqa: B905
+                if batch.slots:
+                    rows = [(slot.lab, slot.sequence, slot.index) for slot in batch.slots]
+                    db.executemany("INSERT INTO slots VALUES (?, ?, ?)", rows)
+                db.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?)", (head.size, head.root, head.time_ms))
+                db.execute("COMMIT")
+            except (sqlite3.Error, Refused) as error:
+                self._fail(error)
+
+    def known(self, ids: Sequence[bytes]) -> Mapping[bytes, int]:
+        found: dict[bytes, int] = {}
+        for start in range(0, len(ids), _IN_STEP):
+            some = ids[start : start + _IN_STEP]
+            marks = ",".join("?" * len(some))
+            found.update(self._rows(f"SELECT id, idx FROM ids WHERE id IN ({marks})", tuple(some)))  # noqa: S608
+        return found
+
+    def slot(self, lab: str, sequence: int) -> int | None:
+        rows = self._rows("SELECT idx FROM slots WHERE lab = ? AND sequence = ?", (lab, sequence))
+        return rows[0][0] if rows else None
+
+    def read(self, first: int, end: int, max_bytes: int) -> list[bytes]:
+        out: list[bytes] = []
+        size = 0
+        while first < end and size < max_bytes:
+            query = "SELECT first, entries FROM batches WHERE first <= ? ORDER BY first DESC LIMIT 1"
+            rows = self._rows(query, (first,))
+            if not rows:
+                break
+            batch_first, blob = rows[0]
+            before = first
+            for entry in unframe(blob, batch_first, first - batch_first):
+                if first >= end or size >= max_bytes:
+                    break
+                out.append(entry)
+                first, size = first + 1, size + len(entry)
+            if first == before:
+                break
+        return out
+
+    def batches(self) -> Iterator[StoredBatch]:
+        after = -1
+        while True:
+            query = "SELECT first, count, root, entries FROM batches WHERE first > ? ORDER BY first LIMIT 1"
+            rows = self._rows(query, (after,))
+            if not rows:
+                return
+            first, count, root, blob = rows[0]
+            entries = list(unframe(blob, first))
+            if len(entries) != count:
+                raise Refused(Code.UNSAFE_STATE, f"the batch at entry {first} has {len(entries)} entries, not {count}")
+            yield StoredBatch(first, entries, root)
+            after = first
+
+    def published(self) -> bytes | None:
+        rows = self._rows("SELECT note FROM published", ())
+        return rows[0][0] if rows else None
+
+    def publish(self, note: bytes) -> None:
+        with self._write_lock:
+            self._refuse_if_failed()
+            try:
+                self._writer.execute("INSERT OR REPLACE INTO published VALUES (1, ?)", (note,))
+            except sqlite3.Error as error:
+                self._fail(error)
+
+    def counts(self) -> tuple[int, int]:
+        rows = self._rows("SELECT (SELECT count(*) FROM ids), (SELECT count(*) FROM slots)", ())
+        return int(rows[0][0]), int(rows[0][1])
+
+    def check_file(self) -> list[str]:
+        """Return what SQLite's own integrity check finds wrong with the file."""
+        return [str(row[0]) for row in self._rows("PRAGMA integrity_check", ()) if row[0] != "ok"]
+
+    def close(self) -> None:
+        with self._write_lock, self._read_lock:
+            self._reader.close()
+            self._writer.close()
+
+    def _rows(self, query: str, parameters: tuple[object, ...]) -> list[tuple]:  # type: ignore[type-arg]
+        with self._read_lock:
+            try:
+                return self._reader.execute(query, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise Refused(Code.UNSAFE_STATE, f"{self._path} cannot be read: {error}") from error
+
+    def _head_of(self, db: sqlite3.Connection, lock: Lock) -> Head | None:
+        with lock:
+            try:
+                return _read_head(db)
+            except sqlite3.Error as error:
+                raise Refused(Code.UNSAFE_STATE, f"{self._path} cannot be read: {error}") from error
+
+    def _refuse_if_failed(self) -> None:
+        if self._failed:
+            raise Refused(Code.UNSAFE_STATE, f"{self._path} is not written to any more")
+
+    def _fail(self, error: Exception) -> None:
+        """SPEC log-4: after a failed write the log MUST stop and MUST NOT retry: what is on disk is unknown."""
+        self._failed = True
+        if self._writer.in_transaction:
+            # Closing rolls back without another write that could fail or, worse, succeed.
+            self._writer.close()
+        if isinstance(error, Refused):
+            raise error
+        raise Refused(Code.UNSAFE_STATE, f"writing to {self._path} failed: {error}") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # A connection is shared between threads behind its lock; SQLite is built in serialised mode as well.
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=64)
+    db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    return db
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int | str:
+    value: int | str = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _read_head(db: sqlite3.Connection) -> Head | None:
+    row = db.execute("SELECT size, root, time_ms FROM head").fetchone()
+    return Head(*row) if row else None

@@ -1,0 +1,233 @@
+"""The ledger: what the journal's records add up to. A pure fold; the same records give the same ledger.
+
+It holds what each job used in each period, which runs are declared, which statements are signed and which of them the
+log has acknowledged. What to do next (agenda.py) and what a period's account says (accounts.py) are read from it.
+
+Example: ledger = Ledger(); for each record of the journal: ledger.apply(record)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pacekeeper.node.records import (
+    CHAINED,
+    AnyRecord,
+    Beat,
+    CheckpointTaken,
+    Delivered,
+    Inventory,
+    JobClosed,
+    JobOpened,
+    LogSeen,
+    Opened,
+    Signed,
+    TurnedDown,
+    Up,
+    Usage,
+)
+from pacekeeper.protocol.envelope import identity, pae, parse_envelope
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.statements import parse_statement
+from pacekeeper.v1 import statements_pb2 as pb
+
+
+@dataclass(slots=True)
+class Figure:
+    """What one job used within one period so far."""
+
+    flop: int = 0
+    steps: int = 0
+    chip_ms: int = 0
+
+    def raise_to(self, flop: int, steps: int, chip_ms: int) -> bool:
+        """Take the larger of each figure; whether anything went up. Reports are cumulative, so none is ever lowered."""
+        if flop <= self.flop and steps <= self.steps and chip_ms <= self.chip_ms:
+            return False
+        self.flop, self.steps, self.chip_ms = max(flop, self.flop), max(steps, self.steps), max(chip_ms, self.chip_ms)
+        return True
+
+
+@dataclass(slots=True)
+class Job:
+    """A training process as it announced itself."""
+
+    id: str
+    run: str
+    chips: int
+    pool: str
+    method: int
+    margin_ppm: int
+    opened_ms: int
+    last_ms: int  # when it last said something new
+    closed: bool = False
+    last_period: int = -1
+
+
+@dataclass(slots=True)
+class Run:
+    """A run of this lab: whether it is declared, and what its jobs used, by period and job."""
+
+    name: str
+    declared: bool = False
+    initial_digest: bytes = b""
+    usage: dict[int, dict[str, Figure]] = field(default_factory=dict)
+    recorded_steps: int = -1  # of the last checkpoint record; -1 before the first
+    recorded_period: int = -1
+    recorded_id: bytes = b""
+
+
+@dataclass(slots=True)
+class Statement:
+    """A signed statement. envelope is dropped once the receipt is stored; the journal keeps both."""
+
+    id: bytes
+    kind: str
+    sequence: int
+    envelope: bytes
+    signed_ms: int
+    about: str
+    delivered: Delivered | None = None
+    turned_down: TurnedDown | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is still to be delivered."""
+        return self.delivered is None and self.turned_down is None
+
+
+class Ledger:
+    """The fold's result. Only apply changes it."""
+
+    def __init__(self) -> None:
+        self.opened: Opened | None = None
+        self.inventories: list[Inventory] = []
+        self.up: list[tuple[int, int]] = []
+        self.jobs: dict[str, Job] = {}
+        self.runs: dict[str, Run] = {}
+        self.runs_in: dict[int, set[str]] = {}
+        self.digests: dict[bytes, list[CheckpointTaken]] = {}
+        self.statements: dict[bytes, Statement] = {}
+        self.unsent: dict[bytes, Statement] = {}
+        self.refusals: list[TurnedDown] = []
+        self.last_delivered: Delivered | None = None
+        self.sequence = 0
+        self.head = b""
+        self.as_of = 0
+        self.tree_size = 0
+        self.seen: LogSeen | None = None
+        self.next_period: int | None = None  # None until something of the chain is signed
+        self.account_ids: dict[int, bytes] = {}
+        self.owed: set[int] = set()  # gaps that promised an account
+        self.touched: dict[int, int] = {}  # attested period -> when its usage last went up afterwards
+
+    def apply(self, record: AnyRecord) -> None:
+        """Add one record."""
+        match record:
+            case Opened():
+                self.opened = record
+            case Inventory():
+                self.inventories.append(record)
+            case Up(at_ms=at_ms):
+                self.up.append((at_ms, at_ms))
+            case Beat(at_ms=at_ms):
+                start, end = self.up[-1]
+                self.up[-1] = (start, max(end, at_ms))
+            case JobOpened():
+                self._apply_job(record)
+            case Usage():
+                self._apply_usage(record)
+            case CheckpointTaken():
+                self.digests.setdefault(record.digest, []).append(record)
+            case JobClosed(job=job):
+                self.jobs[job].closed = True
+            case Signed():
+                self._apply_signed(record)
+            case Delivered():
+                self._apply_delivered(record)
+            case TurnedDown():
+                self.unsent.pop(record.id).turned_down = record
+                self.refusals.append(record)
+            case LogSeen():
+                self.seen = record
+                self.tree_size = max(self.tree_size, record.size)
+
+    def _apply_job(self, record: JobOpened) -> None:
+        self.jobs[record.job] = Job(
+            record.job,
+            record.run,
+            record.chips,
+            record.pool,
+            record.method,
+            record.margin_ppm,
+            record.at_ms,
+            record.at_ms,
+        )
+        self.runs.setdefault(record.run, Run(record.run))
+
+    def _apply_usage(self, record: Usage) -> None:
+        job = self.jobs[record.job]
+        figure = self.runs[job.run].usage.setdefault(record.period, {}).setdefault(record.job, Figure())
+        job.last_period = max(job.last_period, record.period)
+        job.last_ms = max(job.last_ms, record.at_ms)
+        self.runs_in.setdefault(record.period, set()).add(job.run)
+        raised = figure.raise_to(int.from_bytes(record.flop, "big"), record.steps, record.chip_ms)
+        if raised and record.period in self.account_ids:
+            self.touched[record.period] = record.at_ms
+
+    def _apply_signed(self, record: Signed) -> None:
+        envelope = parse_envelope(record.envelope)
+        statement = parse_statement(envelope)
+        statement_id = identity(pae(envelope.payload_type, envelope.payload))
+        entry = Statement(statement_id, record.kind, record.sequence, record.envelope, record.at_ms, "")
+        self.statements[statement_id] = self.unsent[statement_id] = entry
+        match statement:
+            case pb.RunDeclaration():
+                entry.about = f"run {statement.run}"
+                run = self.runs.setdefault(statement.run, Run(statement.run))
+                run.declared, run.initial_digest = True, statement.initial_digest
+            case pb.CheckpointRecord():
+                entry.about = f"checkpoint of run {statement.run}"
+                run = self.runs[statement.run]
+                run.recorded_steps, run.recorded_period = statement.steps, statement.period
+                run.recorded_id = statement_id
+            case pb.ComputeAttestation() | pb.Correction():
+                entry.about = f"period {statement.account.period}"
+                self._extend(record, statement_id, statement.link)
+                self._apply_account(statement.account.period, statement_id)
+            case pb.Gap():
+                entry.about = f"periods {statement.first_period} to {statement.last_period}"
+                self._extend(record, statement_id, statement.link)
+                self.next_period = statement.last_period + 1
+                if statement.reason == pb.GAP_REASON_LATE:
+                    self.owed.update(range(statement.first_period, statement.last_period + 1))
+            case _:
+                raise Refused(Code.UNSAFE_STATE, f"a lab does not sign {envelope.payload_type}")
+
+    def _apply_account(self, period: int, statement_id: bytes) -> None:
+        self.account_ids[period] = statement_id
+        self.owed.discard(period)
+        self.touched.pop(period, None)
+        self.next_period = max(self.next_period or 0, period + 1)
+
+    def _extend(self, record: Signed, statement_id: bytes, link: pb.Link) -> None:
+        # SPEC node-4: a sequence MUST be signed once, ever; a journal that says otherwise is not one of ours.
+        if record.sequence != link.sequence or link.sequence != self.sequence + 1 or link.previous != self.head:
+            raise Refused(Code.UNSAFE_STATE, f"sequence {link.sequence} does not continue the chain")
+        self.sequence, self.head, self.as_of = link.sequence, statement_id, link.as_of
+
+    def _apply_delivered(self, record: Delivered) -> None:
+        statement = self.unsent.pop(record.id)
+        statement.delivered = self.last_delivered = record
+        statement.envelope = b""
+        self.tree_size = max(self.tree_size, record.tree_size)
+
+    @property
+    def chain_pending(self) -> Statement | None:
+        """The chain's last statement while the log has not acknowledged it: nothing is linked to it before that."""
+        return next((item for item in self.unsent.values() if item.kind in CHAINED), None)
+
+    def checkpoint_index(self, taken: CheckpointTaken) -> int | None:
+        """The leaf index of the record that stands for a checkpoint, once it is acknowledged."""
+        statement = self.statements.get(taken.statement)
+        return statement.delivered.index if statement is not None and statement.delivered is not None else None

@@ -1,0 +1,187 @@
+"""The two threads beside training: the recorder samples and spools, the courier talks to the daemon.
+
+The recorder never waits for the network, so a hung daemon does not blur a period's end. The courier carries whatever
+is outstanding, in any state of the daemon: opening, reporting and catching up are the same round.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from pacekeeper.node.meters.client import DaemonAway, GateClient, UnknownJob
+from pacekeeper.node.meters.hold import HoldFlag
+from pacekeeper.node.meters.record import JobRecord, log
+from pacekeeper.node.meters.settings import MeterSettings, OnDaemonDown
+from pacekeeper.node.meters.usage import PeriodCalendar, PeriodFigure
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.text import printable
+from pacekeeper.v1 import gate_pb2
+
+_FIGURES_PER_CALL = 1_000  # a year of one-minute periods catches up in pieces well under gRPC's message limit
+_REFUSED_PAUSE_S = 5.0  # a refusal seldom heals by itself
+
+
+class Recorder(threading.Thread):
+    """Samples the totals at least once per report and right after each period's end; rewrites the spool file."""
+
+    def __init__(self, record: JobRecord, settings: MeterSettings, flag: HoldFlag, courier: Courier) -> None:
+        super().__init__(name="pacekeeper-recorder", daemon=True)
+        self._record, self._settings, self._flag, self._courier = record, settings, flag, courier
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._loop()
+        finally:
+            if not self._stopping.is_set():
+                self._flag.fail(RuntimeError("its recorder thread ended"))
+
+    def _loop(self) -> None:
+        written = time.monotonic()
+        while True:
+            boundary_s = self._record.ms_to_boundary() / 1000
+            if self._stopping.wait(min(boundary_s, self._settings.report_s, self._settings.spool_s)):
+                return
+            self._record.sample()
+            if boundary_s <= self._settings.report_s:
+                self._courier.wake()  # a period ended: its figure is final, so say it now
+            if time.monotonic() - written >= self._settings.spool_s:
+                self._record.write()
+                written = time.monotonic()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join()
+
+
+class Courier(threading.Thread):
+    """Delivers what is outstanding, and sets the hold flag by what the daemon answers or that it does not."""
+
+    def __init__(
+        self, record: JobRecord, client: GateClient, settings: MeterSettings, flag: HoldFlag, *, opened: bool
+    ) -> None:
+        super().__init__(name="pacekeeper-courier", daemon=True)
+        self._record, self._client, self._settings, self._flag = record, client, settings, flag
+        self._opened = opened
+        self._said: str | None = None
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+
+    def wake(self) -> None:
+        """Make the next round now."""
+        self._wake.set()
+
+    def stop(self, patience_s: float) -> bool:
+        """Deliver the rest, for at most about patience_s; whether all was delivered."""
+        self._wake.set()
+        give_up = time.monotonic() + patience_s
+        while self.is_alive() and not self._record.delivered() and time.monotonic() < give_up:
+            self._wake.set()
+            self.join(0.05)
+        self._stopping.set()
+        self._wake.set()
+        self.join(self._settings.call_s + 1)
+        return self._record.delivered()
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.is_set() and not self._record.delivered():
+                pause_s = self._round()
+                self._wake.wait(pause_s)
+                self._wake.clear()
+        finally:
+            if not self._stopping.is_set() and not self._record.delivered():
+                self._flag.fail(RuntimeError("its courier thread ended"))
+
+    def _round(self) -> float:
+        """One exchange; returns how long to pause."""
+        try:
+            self._deliver()
+        except DaemonAway as error:
+            self._lost(f"the lab daemon is away ({printable(str(error))})")
+            return self._settings.report_s
+        except UnknownJob:
+            self._lost("the lab daemon does not know this job, so it is opened again")
+            return self._settings.report_s
+        except Refused as error:
+            self._refused(error)
+            return _REFUSED_PAUSE_S
+        if self._said is not None:
+            log.warning("the lab daemon answers again; everything metered has been handed over")
+            self._said = None
+        return self._settings.report_s
+
+    def _deliver(self) -> None:
+        # SPEC metering-4: calls are idempotent; after a failed one the job is opened again and every figure sent again.
+        if not self._opened:
+            answer = self._client.open_job(self._record.opening)
+            if read_calendar_of(answer) != self._record.calendar:
+                raise Refused(Code.WRONG_AGREEMENT, "its calendar is not the one that this job was started under")
+            self._record.forget_acknowledgements()
+            self._opened = True
+            self._flag.order(reason_to_hold(answer.decision, answer.reason))
+        outstanding = self._record.outstanding()
+        refusal: Refused | None = None
+        for checkpoint in outstanding.checkpoints:
+            try:
+                self._client.record_checkpoint(self._record.opening.job, checkpoint)
+            except Refused as error:  # usage goes on being reported: one refused checkpoint mutes nothing else
+                refusal = error
+            else:
+                self._record.acknowledge_checkpoint(checkpoint)
+        figures = outstanding.figures
+        while len(figures) > _FIGURES_PER_CALL:
+            self._report(figures[:_FIGURES_PER_CALL])
+            figures = figures[_FIGURES_PER_CALL:]
+        self._report(figures, closing=outstanding.closing)
+        if refusal is not None:
+            raise refusal
+
+    def _report(self, figures: tuple[PeriodFigure, ...], *, closing: bool = False) -> None:
+        answer = self._client.report_usage(self._record.opening.job, figures, closing=closing)
+        self._record.acknowledge(figures, closing=closing)
+        self._flag.order(reason_to_hold(answer.decision, answer.reason))
+
+    def _lost(self, why: str) -> None:
+        self._opened = False
+        if self._settings.on_daemon_down is OnDaemonDown.HOLD:
+            self._flag.miss(why)
+        self._say(f"{why}; {_CONSEQUENCE[self._settings.on_daemon_down]}")
+
+    def _refused(self, error: Refused) -> None:
+        self._opened = False
+        if error.code is Code.WRONG_AGREEMENT:
+            self._flag.fail(error)  # figures split by another calendar would be wrong, so none more are made
+        if self._settings.on_daemon_down is OnDaemonDown.HOLD:
+            self._flag.miss(f"the lab daemon refuses this job: {printable(error.message)}")
+        self._say(f"the lab daemon refuses: {printable(error.message)}; the account stays in the spool")
+
+    def _say(self, sentence: str) -> None:
+        if self._said != sentence:
+            log.warning("%s", sentence)
+        self._said = sentence
+
+
+_CONSEQUENCE = {
+    OnDaemonDown.CONTINUE: "training goes on, and what it uses is kept in the spool",
+    OnDaemonDown.HOLD: "training is held until it is back",
+}
+
+
+def reason_to_hold(decision: int, reason: str) -> str | None:
+    """What the daemon's decision means for training: None to proceed, else why not.
+
+    SPEC metering-10: only an explicit proceed lets training go on; an unknown decision holds.
+    """
+    if decision == gate_pb2.DECISION_PROCEED:
+        return None
+    return printable(reason) or "the lab daemon gave no reason"
+
+
+def read_calendar_of(answer: gate_pb2.OpenJobResponse) -> PeriodCalendar:
+    """The calendar that the daemon told. Refused(bad-field) if it is none."""
+    try:
+        return PeriodCalendar(answer.calendar.epoch_ms, answer.calendar.period_ms)
+    except ValueError as error:
+        raise Refused(Code.BAD_FIELD, f"the lab daemon told no calendar: {error}") from None

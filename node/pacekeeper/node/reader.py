@@ -1,0 +1,122 @@
+"""The reader: follows the log for the lab, to know its time and to see that it speaks for the lab alone.
+
+Before the first signature after a start everything on the log is read up to its head, from where the journal says that
+it was read before. A statement with the lab's own valid signature that the journal does not know means that the journal
+is older than the log (restored from a backup, say) or that the key is used elsewhere: then nothing is signed any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final, Protocol
+
+from pacekeeper.client.errors import TemporaryFailure
+from pacekeeper.client.submit import VerifiedBatch
+from pacekeeper.node.book import Book
+from pacekeeper.node.clock import Clock
+from pacekeeper.node.records import LogSeen
+from pacekeeper.protocol import keys
+from pacekeeper.protocol.documents.agreement import Lab
+from pacekeeper.protocol.envelope import identity, pae, parse_entry
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.tlog.merkle import Frontier
+from pacekeeper.v1 import log_pb2
+
+_NOTE_EVERY_MS: Final = 60_000  # how much reading a restart may have to repeat
+_FIRST_PAUSE_MS: Final = 200
+_LONGEST_PAUSE_MS: Final = 5_000
+
+
+class LogSource(Protocol):
+    """What the reader needs of a LogClient."""
+
+    def follow(self, from_index: int = 0, *, frontier: Frontier | None = None) -> AsyncIterator[VerifiedBatch]: ...
+
+    async def status(self, *, deadline_s: float = 10) -> log_pb2.GetStatusResponse: ...
+
+
+class Reader:
+    """Reads the log into the book's LogSeen records. caught_up: what was the log's head at the start has been read."""
+
+    def __init__(self, book: Book, source: LogSource, lab: Lab, clock: Clock) -> None:
+        self._book = book
+        self._source = source
+        self._lab = lab
+        self._lab_key_id = keys.key_id(lab.key)
+        self._clock = clock
+        seen = book.ledger.seen
+        self._frontier = Frontier.from_hashes(seen.size, seen.frontier) if seen is not None else Frontier()
+        self._founded_ms = seen.founded_ms if seen is not None else 0
+        self._noted_ms = 0
+        self.log_ms = seen.log_ms if seen is not None else 0
+        self.caught_up = False
+        self.problem = "the log has not been read yet"
+
+    @property
+    def size(self) -> int:
+        """Entries read and verified."""
+        return self._frontier.size
+
+    async def run(self) -> None:
+        """Follow the log for ever. Raises Refused(unsafe-state) when the journal does not know the lab's own past."""
+        pause_ms = _FIRST_PAUSE_MS
+        while True:
+            before = self.size
+            try:
+                await self._follow()
+            except TemporaryFailure as failure:
+                self.problem = failure.message
+            except Refused as refused:
+                if refused.code is Code.UNSAFE_STATE:
+                    raise
+                self.problem = f"the log cannot be read: {refused.message}"
+            pause_ms = _FIRST_PAUSE_MS if self.size > before else min(2 * pause_ms, _LONGEST_PAUSE_MS)
+            await self._clock.sleep(pause_ms)
+
+    async def _follow(self) -> None:
+        # The log's own word for its size: one that understates it could only bring the lab to sign something that a
+        # journal older than the log would sign twice, and that is the log's loss of a client.
+        target = (await self._source.status()).published_size
+        self._arrive(target)
+        async for batch in self._source.follow(self.size, frontier=self._frontier):
+            self._take(batch)
+            self._arrive(target)
+        self.problem = "the log ended its stream"
+
+    def _take(self, batch: VerifiedBatch) -> None:
+        for offset, data in enumerate(batch.entries):
+            index = batch.first_index + offset
+            try:
+                entry = parse_entry(data)
+            except Refused:
+                continue  # void on the log: evidence against it, and nothing of ours
+            if index == 0:
+                self._founded_ms = entry.sequenced_at_ms
+            self.log_ms = max(self.log_ms, entry.sequenced_at_ms)
+            for signature in entry.envelope.signatures:
+                if signature.key_id == self._lab_key_id:
+                    self._check_own(
+                        index, pae(entry.envelope.payload_type, entry.envelope.payload), signature.signature
+                    )
+        self._frontier = batch.frontier
+
+    def _check_own(self, index: int, message: bytes, signature: bytes) -> None:
+        """SPEC node-16: a lab MUST NOT sign once the log has a statement of its key that its journal has not."""
+        if identity(message) in self._book.ledger.statements or not keys.verify(self._lab.key, message, signature):
+            return
+        raise Refused(
+            Code.UNSAFE_STATE,
+            f"entry {index} of the log is signed by this lab's key and is not in the journal: the journal is older "
+            "than the log, or the key is used elsewhere; restore the newest journal and see that only one daemon runs",
+        )
+
+    def _arrive(self, target: int) -> None:
+        """Note how far reading has come, once the head is reached and then now and then."""
+        if self.size < target or self.size == 0:
+            return
+        first, self.caught_up, self.problem = not self.caught_up, True, ""
+        monotonic_ms = self._clock.monotonic_ms()
+        if first or monotonic_ms - self._noted_ms >= _NOTE_EVERY_MS:
+            self._noted_ms = monotonic_ms
+            frontier = tuple(self._frontier.hashes())
+            self._book.write(LogSeen(self._clock.now_ms(), self.size, frontier, self._founded_ms, self.log_ms))

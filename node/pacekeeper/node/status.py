@@ -1,0 +1,72 @@
+"""The daemon's status: one JSON file, replaced whole every second, for `lab status` and whoever watches a lab.
+
+It is for people and monitors: nothing is decided by it. `problems` is empty when all is well.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pacekeeper.node.config import load_settings
+from pacekeeper.protocol.errors import Code, Refused
+
+FILE_NAME: Final = "status.json"
+
+
+class JobStatus(msgspec.Struct, frozen=True):
+    """One running job."""
+
+    job: str
+    run: str
+    chips: int
+    pool: str
+    last_period: int
+
+
+class LabStatus(msgspec.Struct, frozen=True):
+    """What a lab's daemon says of itself. Times are milliseconds since the epoch."""
+
+    lab: str
+    agreement: str
+    pid: int
+    at_ms: int
+    next_period: int | None
+    next_due_ms: int | None
+    sequence: int
+    outbox: int
+    log_size: int
+    log_ms: int
+    last_index: int | None
+    last_receipt_ms: int | None
+    last_period_attested: int | None
+    gaps_owed: list[int]
+    corrections_owed: list[int]
+    jobs: list[JobStatus]
+    runs: list[str]
+    problems: list[str]
+
+
+def write_status(state: Path, status: LabStatus) -> None:
+    """Replace the status file. OSError if the disk does not take it."""
+    beside = state / f".{FILE_NAME}.{os.getpid()}"
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
+    beside.replace(state / FILE_NAME)
+
+
+def read_status(config_path: Path) -> LabStatus | None:
+    """Return the last status that the daemon of this configuration wrote, or None if it never ran.
+
+    Its at_ms says how old it is: a daemon that is down leaves its last one. Raises ConfigError, and
+    Refused(unsafe-state) for a damaged file.
+    """
+    path = load_settings(config_path).state / FILE_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=LabStatus)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError:
+        raise Refused(Code.UNSAFE_STATE, f"{path} is damaged; remove it, the daemon writes it anew") from None

@@ -1,0 +1,104 @@
+"""An agreement in plain sentences, for whoever is about to sign it. Text from the document is escaped.
+
+Example: "Quorum 3 of 4 verifiers: tolerates 1 liar and 1 absence."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from pacekeeper.protocol.documents.agreement import METHODS
+from pacekeeper.protocol.documents.model import Agreement, Cap
+from pacekeeper.protocol.text import printable
+from pacekeeper.protocol.units import FLOP_PER_UNIT, format_duration, format_time
+
+_MAX_DECIMALS: Final = 12  # of a quantity's number, see units
+
+
+def describe_agreement(agreement: Agreement) -> list[str]:
+    """Return what an agreement says, one sentence each, in the order that a reader asks."""
+    return [
+        f'"{printable(agreement.title)}" is logged as {agreement.origin}, by rules version {agreement.rules_version}.',
+        f"Its fingerprint is {agreement.fingerprint.hex()}.",
+        *_who(agreement),
+        _quorum(agreement),
+        *_when(agreement),
+        *(_cap(cap) for cap in agreement.caps),
+        _margins(agreement),
+        f"A cap that the margins leave undecided for {_count(agreement.indeterminate_periods, 'period')} "
+        "counts as exceeded.",
+    ]
+
+
+def exact_flop(gflop: int) -> str:
+    """Write gigaFLOP as FLOP exactly: 10**15 -> "1e24 FLOP", 12345 -> "1.2345e13 FLOP"; parse_flop reads it back."""
+    if gflop == 0:
+        return "0 FLOP"
+    digits = str(gflop * FLOP_PER_UNIT)
+    mantissa = digits.rstrip("0")
+    if len(mantissa) == 1:
+        return f"{mantissa}e{len(digits) - 1} FLOP"
+    if len(mantissa) <= 1 + _MAX_DECIMALS:
+        return f"{mantissa[0]}.{mantissa[1:]}e{len(digits) - 1} FLOP"
+    return f"{mantissa}e{len(digits) - len(mantissa)} FLOP"
+
+
+def _who(agreement: Agreement) -> Iterator[str]:
+    for party in agreement.parties:
+        labs = [f"{printable(lab.name)} ({lab.id})" for lab in agreement.labs if lab.party == party.id]
+        yield (
+            f"{printable(party.name)} ({party.id}) runs the verifier {party.verifier.name} at {party.verifier.address} "
+            f"and answers for {_listed(labs) if labs else 'no lab'}."
+        )
+
+
+def _quorum(agreement: Agreement) -> str:
+    quorum = agreement.quorum
+    return (
+        f"Quorum {quorum.quorum} of {_count(quorum.verifiers, 'verifier')}: tolerates {_count(quorum.liars, 'liar')} "
+        f"and {_count(quorum.absences, 'absence')}."
+    )
+
+
+def _when(agreement: Agreement) -> Iterator[str]:
+    calendar, timing = agreement.calendar, agreement.timing
+    yield (
+        f"Periods of {format_duration(calendar.period_ms)} count from {format_time(calendar.epoch_ms)}; an account is "
+        f"due {format_duration(calendar.due_ms)} after its period's end and is taken, late, until "
+        f"{format_duration(calendar.fill_in_ms)} after it."
+    )
+    yield (
+        f"The log signs a tick every {format_duration(timing.tick_ms)} at least, stops when an entry stays unwitnessed "
+        f"for {format_duration(timing.unwitnessed_ms)}, and clocks may differ by "
+        f"{format_duration(timing.tolerance_ms)}."
+    )
+
+
+def _cap(cap: Cap) -> str:
+    what = {
+        "run": "each run with its ancestors",
+        "lab": f"each lab in {_count(cap.window, 'period')} together",
+        "party": f"each party's labs in {_count(cap.window, 'period')} together",
+    }[cap.kind]
+    whom = f", for {_listed(list(cap.subjects))} only" if cap.subjects else ""
+    return f"Cap {cap.id}: {what} may use {exact_flop(cap.limit)}{whom}."
+
+
+def _margins(agreement: Agreement) -> str:
+    names = {method: name for name, method in METHODS.items()}
+    parts = [f"{names[method]} {_percent(ppm)}" for method, ppm in agreement.margins.items()]
+    return f"Methods admitted, each with the widest margin it may state: {_listed(parts)}."
+
+
+def _percent(ppm: int) -> str:
+    whole, rest = divmod(ppm, 10_000)
+    return f"{whole}.{rest:04d}".rstrip("0").rstrip(".") + " %"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

@@ -1,0 +1,190 @@
+"""One contract suite for every store: memory and SQLite."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pacekeeper.log.store.memory import MemoryStore
+from pacekeeper.log.store.port import Batch, Head, Slot, Store
+from pacekeeper.log.store.sqlite import SqliteStore
+from pacekeeper.protocol.errors import Code, Refused
+
+Open = Callable[[], Store]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "log.sqlite")
+
+
+def _id(entry: bytes) -> bytes:
+    return hashlib.sha256(entry).digest()
+
+
+def _batch(first: int, entries: list[bytes], slots: list[Slot] | None = None, time_ms: int | None = None) -> Batch:
+    head = Head(first + len(entries), _id(b"".join(entries)), first if time_ms is None else time_ms)
+    return Batch(first, entries, [_id(entry) for entry in entries], slots or [], head)
+
+
+def _fill(store: Store, *groups: list[bytes]) -> Head:
+    head = store.head()
+    for group in groups:
+        batch = _batch(head.size if head else 0, group)
+        store.commit(batch, head)
+        head = batch.head
+    assert head is not None
+    return head
+
+
+def test_a_new_store_is_empty(store: Store) -> None:
+    assert store.head() is None
+    assert store.published() is None
+    assert store.read(0, 10, 1000) == []
+    assert list(store.batches()) == []
+    assert store.counts() == (0, 0)
+
+
+def test_what_was_committed_is_read_back_across_batches(store: Store) -> None:
+    head = _fill(store, [b"a", b"bb"], [b"ccc"], [b"d", b"e" * 65_535, b""])
+    assert store.head() == head
+    assert store.read(0, 6, 10**6) == [b"a", b"bb", b"ccc", b"d", b"e" * 65_535, b""]
+    assert store.read(1, 4, 10**6) == [b"bb", b"ccc", b"d"]
+    assert store.read(4, 5, 1) == [b"e" * 65_535]
+    assert store.read(0, 6, 3) == [b"a", b"bb"]
+    assert store.read(6, 9, 10) == []
+    assert [(batch.first_index, batch.entries) for batch in store.batches()] == [
+        (0, [b"a", b"bb"]),
+        (2, [b"ccc"]),
+        (3, [b"d", b"e" * 65_535, b""]),
+    ]
+
+
+def test_identities_lead_to_their_indices(store: Store) -> None:
+    _fill(store, [b"%d" % number for number in range(300)], [b"x"])
+    ids = [_id(b"%d" % number) for number in range(300)]
+    assert store.known([*ids, _id(b"absent"), _id(b"x")]) == {**dict(zip(ids, range(300), strict=True)), _id(b"x"): 300}
+    assert store.known([]) == {}
+    assert store.counts() == (301, 0)
+
+
+def test_slots_lead_to_the_statement_that_took_them(store: Store) -> None:
+    store.commit(_batch(0, [b"a", b"b"], [Slot("lab", 1, 0), Slot("other", 1, 1)]), None)
+    assert store.slot("lab", 1) == 0
+    assert store.slot("other", 1) == 1
+    assert store.slot("lab", 2) is None
+    assert store.counts() == (2, 2)
+
+
+def test_the_head_is_replaced_only_from_what_it_was_computed_from(store: Store) -> None:
+    """SPEC log-3: of two writers that start from one head, the second must fail, and its batch must leave no trace."""
+    head = _fill(store, [b"a"])
+    winner = _batch(1, [b"b"])
+    store.commit(winner, head)
+    with pytest.raises(Refused) as refused:
+        store.commit(_batch(1, [b"c"]), head)
+    assert refused.value.code is Code.UNSAFE_STATE
+    assert store.head() == winner.head
+    assert store.read(0, 5, 100) == [b"a", b"b"]
+    assert store.known([_id(b"c")]) == {}
+
+
+def test_a_head_whose_time_runs_backwards_is_fatal(store: Store) -> None:
+    """SPEC log-3."""
+    first = _batch(0, [b"a"], time_ms=1000)
+    store.commit(first, None)
+    with pytest.raises(Refused, match="time"):
+        store.commit(_batch(1, [b"b"], time_ms=999), first.head)
+    assert store.head() == first.head
+
+
+def test_a_statement_cannot_be_stored_twice(store: Store) -> None:
+    head = _fill(store, [b"a"])
+    with pytest.raises(Refused) as refused:
+        store.commit(_batch(1, [b"b", b"a"]), head)
+    assert refused.value.code is Code.UNSAFE_STATE
+    assert store.read(0, 5, 100) == [b"a"]
+    assert store.known([_id(b"b")]) == {}
+
+
+def test_the_published_note_is_replaced(store: Store) -> None:
+    store.publish(b"one")
+    store.publish(b"two")
+    assert store.published() == b"two"
+
+
+def test_a_batch_without_entries_or_with_a_wrong_head_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        Batch(0, [], [], [], Head(0, b"", 0))
+    with pytest.raises(ValueError, match="head"):
+        Batch(0, [b"a"], [b"i"], [], Head(2, b"", 0))
+    with pytest.raises(ValueError, match="identity"):
+        Batch(0, [b"a"], [], [], Head(1, b"", 0))
+
+
+def test_nothing_is_written_after_a_failed_commit(tmp_path: Path) -> None:
+    """SPEC log-4: after a failed write nothing may be written again, and what was there before is still read."""
+    store = SqliteStore(tmp_path / "log.sqlite")
+    head = _fill(store, [b"a"])
+    with pytest.raises(Refused):
+        store.commit(_batch(1, [b"a"]), head)
+    with pytest.raises(Refused, match="not written to any more"):
+        store.commit(_batch(1, [b"b"]), head)
+    with pytest.raises(Refused, match="not written to any more"):
+        store.publish(b"note")
+    assert store.read(0, 5, 100) == [b"a"]
+    store.close()
+    again = SqliteStore(tmp_path / "log.sqlite")
+    assert again.head() == head
+    again.commit(_batch(1, [b"b"]), head)
+
+
+def test_sqlite_is_durable_by_what_its_pragmas_return(tmp_path: Path) -> None:
+    """SPEC log-2: the write-ahead journal with synchronous FULL, and refusal where the file system cannot have it."""
+    store = SqliteStore(tmp_path / "log.sqlite")
+    assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)
+    with pytest.raises(Refused) as refused:
+        SqliteStore(Path(":memory:"))
+    assert "cannot be written durably" in refused.value.message
+
+
+def test_a_file_that_is_not_a_log_store_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    path.write_bytes(b"not a database, but long enough to look like one" * 100)
+    with pytest.raises(Refused, match=r"log\.sqlite"):
+        SqliteStore(path)
+    other = tmp_path / "other.sqlite"
+    import sqlite3
+
+    with sqlite3.connect(other) as db:
+        db.execute("CREATE TABLE t (a)")
+    with pytest.raises(Refused, match="not a log store"):
+        SqliteStore(other)
+
+
+def test_a_read_only_store_reads_and_refuses_to_write(tmp_path: Path) -> None:
+    head = _fill(SqliteStore(tmp_path / "log.sqlite"), [b"a"])
+    store = SqliteStore(tmp_path / "log.sqlite", read_only=True)
+    assert store.head() == head
+    assert store.check_file() == []
+    with pytest.raises(Refused):
+        store.commit(_batch(1, [b"b"]), head)
+    with pytest.raises(Refused, match="does not exist"):
+        SqliteStore(tmp_path / "none.sqlite", read_only=True)
+
+
+def test_a_batch_cut_short_is_named_by_its_entry(tmp_path: Path) -> None:
+    import sqlite3
+
+    store = SqliteStore(tmp_path / "log.sqlite")
+    _fill(store, [b"aaaa", b"bbbb"])
+    store.close()
+    with sqlite3.connect(tmp_path / "log.sqlite") as db:
+        db.execute("UPDATE batches SET entries = substr(entries, 1, 9)")
+    db.close()
+    with pytest.raises(Refused, match="entry 1 is cut short"):
+        list(SqliteStore(tmp_path / "log.sqlite").batches())

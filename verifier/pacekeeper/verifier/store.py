@@ -1,0 +1,287 @@
+"""What a verifier must not lose: entries, witness state, findings. One SQLite file, each commit on disk on return.
+
+Entries are kept in rows of up to 256, in the form of an entry bundle. The witness state is one row, replaced in the
+same transaction that stores the entries it covers, and only if it still is what the decision was based on. After a
+failed write nothing is written again: what is on disk is unknown until a new process has read it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.tlog import tiles
+from pacekeeper.verifier.witness import FRESH, WitnessState
+
+_APPLICATION_ID: Final = 0x50434B56  # "PCKV": a file of another program is not opened
+_VERSION: Final = 1
+_TABLES: Final = """
+CREATE TABLE identity (one INTEGER PRIMARY KEY CHECK (one = 1), store TEXT NOT NULL, origin TEXT NOT NULL,
+                       fingerprint BLOB NOT NULL);
+CREATE TABLE bundles (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, entries BLOB NOT NULL);
+CREATE TABLE voids (idx INTEGER PRIMARY KEY);
+CREATE TABLE witness (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL,
+                      head_ms INTEGER NOT NULL, cosigned_at_ms INTEGER NOT NULL, note BLOB NOT NULL);
+CREATE TABLE findings (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, envelope BLOB NOT NULL, idx INTEGER);
+CREATE TABLE heads (size INTEGER PRIMARY KEY, note BLOB NOT NULL);
+CREATE TABLE suspects (size INTEGER NOT NULL, note BLOB NOT NULL, PRIMARY KEY (size, note)) WITHOUT ROWID;
+"""
+MAX_HEADS: Final = 4_096  # cosigned checkpoints kept, so that another one of the same size convicts the log
+MAX_SUSPECTS: Final = 256  # other signed checkpoints, kept until the own tree has their size
+
+
+@dataclass(frozen=True)
+class StoredFinding:
+    """A finding as signed: its number from 1, its envelope's bytes, and its leaf index once it is on the log."""
+
+    number: int
+    envelope: bytes
+    index: int | None
+
+
+class Store:
+    """The store in a state directory, locked from construction to close. Refused(unsafe-state) if it is not sound."""
+
+    def __init__(self, directory: Path, *, origin: str, fingerprint: bytes) -> None:
+        self.path = directory / "verifier.db"
+        self._failed = False
+        self._lock = _lock(directory)
+        try:
+            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=5)
+            self._prepare(origin, fingerprint)
+            self.id, self.size = self._identify(origin, fingerprint), self._count()
+            self.witness = _read_witness(self._db)
+            self._heads = int(self._db.execute("SELECT count(*) FROM heads").fetchone()[0])
+        except sqlite3.Error as error:
+            os.close(self._lock)
+            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be opened as a verifier's store: {error}") from error
+        except Refused:
+            os.close(self._lock)
+            raise
+
+    def _prepare(self, origin: str, fingerprint: bytes) -> None:
+        db = self._db
+        application_id, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+        if application_id == 0 and version == 0 and db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("BEGIN IMMEDIATE")
+            for statement in _TABLES.split(";\n"):
+                db.execute(statement)
+            db.execute("INSERT INTO identity VALUES (1, ?, ?, ?)", (secrets.token_hex(16), origin, fingerprint))
+            db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version={_VERSION}")
+            db.execute("COMMIT")
+        elif application_id != _APPLICATION_ID or version != _VERSION:
+            raise Refused(Code.UNSAFE_STATE, f"{self.path} is not a verifier's store of version {_VERSION}")
+        db.execute("PRAGMA synchronous=FULL")
+        # SPEC verifier-9: read back, since SQLite tells of a refused mode only in what the pragma returns.
+        if _pragma(db, "journal_mode") != "wal" or _pragma(db, "synchronous") != 2:
+            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be written durably: write-ahead mode is refused")
+
+    def _identify(self, origin: str, fingerprint: bytes) -> str:
+        row = self._db.execute("SELECT store, origin, fingerprint FROM identity").fetchone()
+        if row is None or row[1:] != (origin, fingerprint):
+            raise Refused(Code.UNSAFE_STATE, f"{self.path} belongs to another agreement")
+        return str(row[0])
+
+    def _count(self) -> int:
+        total = 0
+        for first, count in self._db.execute("SELECT first, count FROM bundles ORDER BY first"):
+            if first != total:
+                raise Refused(Code.UNSAFE_STATE, f"{self.path}: entries from {total} on are missing")
+            total += count
+        return total
+
+    def keep(
+        self, entries: Sequence[bytes], voids: Sequence[int], *, before: WitnessState, after: WitnessState
+    ) -> None:
+        """Append entries, of which voids are void by their leaf index, and replace the witness state, all or nothing.
+
+        before is the state that the decision was based on; with after the same, only entries are stored.
+        SPEC verifier-9: entries and witness state MUST be on disk, in one transaction, before a signature is made, and
+        only if the state on disk is still the one that the decision was based on.
+        """
+        with self._transaction() as db:
+            if _read_witness(db) != before:
+                raise Refused(Code.UNSAFE_STATE, f"{self.path}: another process has changed the witness state")
+            for start in range(0, len(entries), tiles.TILE_WIDTH):
+                some = entries[start : start + tiles.TILE_WIDTH]
+                row = (self.size + start, len(some), tiles.encode_bundle(some))
+                db.execute("INSERT INTO bundles VALUES (?, ?, ?)", row)
+            db.executemany("INSERT INTO voids VALUES (?)", [(index,) for index in voids])
+            if after != before:
+                row_of = (after.size, after.root, after.head_ms, after.cosigned_at_ms, after.note)
+                db.execute("INSERT OR REPLACE INTO witness VALUES (1, ?, ?, ?, ?, ?)", row_of)
+                db.execute("INSERT OR REPLACE INTO heads VALUES (?, ?)", (after.size, after.note))
+                self._heads += 1
+                if self._heads > MAX_HEADS:
+                    query = "DELETE FROM heads WHERE size = (SELECT min(size) FROM heads)"
+                    self._heads -= db.execute(query).rowcount
+        self.size += len(entries)
+        self.witness = after
+
+    def drop_uncosigned(self) -> None:
+        """Forget the entries that no cosignature covers: the log signed another tree than they make."""
+        size = self.witness.size
+        if size == self.size:
+            return
+        kept = self._straddling(size)
+        with self._transaction() as db:
+            db.execute("DELETE FROM bundles WHERE first + count > ?", (size,))
+            db.execute("DELETE FROM voids WHERE idx >= ?", (size,))
+            if kept is not None:
+                first, entries = kept
+                db.execute("INSERT INTO bundles VALUES (?, ?, ?)", (first, len(entries), tiles.encode_bundle(entries)))
+        self.size = size
+
+    def _straddling(self, size: int) -> tuple[int, list[bytes]] | None:
+        """Return what is to stay of the row that size cuts in two, if it does."""
+        for first, entries in self.bundles(from_index=size):
+            return (first, entries[: size - first]) if first < size < first + len(entries) else None
+        return None
+
+    def bundles(self, from_index: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield (first index, entries) of each row in order, beginning with the one that holds from_index."""
+        query = "SELECT coalesce(max(first), 0) FROM bundles WHERE first <= ?"
+        at = int(self._rows(query, (max(from_index, 0),))[0][0])
+        while rows := self._rows(
+            "SELECT first, count, entries FROM bundles WHERE first >= ? ORDER BY first LIMIT 1", (at,)
+        ):
+            first, count, blob = rows[0]
+            try:
+                yield first, tiles.parse_bundle(blob, count)
+            except Refused as refused:
+                raise Refused(
+                    Code.UNSAFE_STATE, f"{self.path} is damaged at entry {first}: {refused.message}"
+                ) from None
+            at = first + count
+
+    def entry(self, index: int) -> bytes:
+        """Return the bytes of a stored entry; Refused(not-found)."""
+        if 0 <= index < self.size:
+            for first, entries in self.bundles(from_index=index):
+                return entries[index - first]
+        raise Refused(Code.NOT_FOUND, f"entry {index} is not stored")
+
+    def voids(self) -> set[int]:
+        """Return the leaf indices of the entries that were void when their signatures were verified."""
+        return {index for (index,) in self._rows("SELECT idx FROM voids", ())}
+
+    def add_finding(self, key: bytes, envelope: bytes, index: int | None = None) -> bool:
+        """Store a finding under its key, or note its leaf index; whether it was new."""
+        with self._transaction() as db:
+            known = db.execute("SELECT 1 FROM findings WHERE key = ?", (key,)).fetchone() is not None
+            if not known:
+                db.execute("INSERT INTO findings (key, envelope, idx) VALUES (?, ?, ?)", (key, envelope, index))
+            elif index is not None:
+                db.execute("UPDATE findings SET idx = ? WHERE key = ? AND idx IS NULL", (index, key))
+        return not known
+
+    def has_finding(self, key: bytes, *, logged: bool = False) -> bool:
+        """Whether a finding is stored under this key, and is known to be on the log if logged asks for that."""
+        rows = self._rows("SELECT idx FROM findings WHERE key = ?", (key,))
+        return bool(rows) and not (logged and rows[0][0] is None)
+
+    def mark_logged(self, number: int, index: int) -> None:
+        """Note the leaf index of a finding that the log has taken in."""
+        with self._transaction() as db:
+            db.execute("UPDATE findings SET idx = ? WHERE number = ?", (index, number))
+
+    def findings(self, offset: int, limit: int) -> list[StoredFinding]:
+        """Return findings, oldest first."""
+        query = "SELECT number, envelope, idx FROM findings ORDER BY number LIMIT ? OFFSET ?"
+        return [StoredFinding(*row) for row in self._rows(query, (limit, offset))]
+
+    def unpublished(self, limit: int, *, after: int = 0) -> list[StoredFinding]:
+        """Return findings with numbers above after that are not known to be on the log, oldest first."""
+        query = "SELECT number, envelope, idx FROM findings WHERE idx IS NULL AND number > ? ORDER BY number LIMIT ?"
+        return [StoredFinding(*row) for row in self._rows(query, (after, limit))]
+
+    def count_findings(self) -> int:
+        """Return how many findings there are."""
+        return int(self._rows("SELECT count(*) FROM findings", ())[0][0])
+
+    def head(self, size: int) -> bytes | None:
+        """Return the checkpoint of this size that was cosigned, as the log signed it, if it is still kept."""
+        rows = self._rows("SELECT note FROM heads WHERE size = ?", (size,))
+        return rows[0][0] if rows else None
+
+    def keep_suspect(self, size: int, note: bytes) -> None:
+        """Keep a checkpoint that the log signed and this verifier did not cosign, until its size can tell."""
+        with self._transaction() as db:
+            query = "INSERT OR IGNORE INTO suspects SELECT ?, ? WHERE (SELECT count(*) FROM suspects) < ?"
+            db.execute(query, (size, note, MAX_SUSPECTS))
+
+    def suspects(self, up_to: int) -> list[bytes]:
+        """Return the kept checkpoints of at most this size."""
+        return [note for (note,) in self._rows("SELECT note FROM suspects WHERE size <= ? ORDER BY size", (up_to,))]
+
+    def drop_suspects(self, up_to: int) -> None:
+        """Forget the kept checkpoints of at most this size: each is convicted, or was true, or can show nothing."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM suspects WHERE size <= ?", (up_to,))
+
+    def close(self) -> None:
+        """Close the file and let another process open it."""
+        self._db.close()
+        os.close(self._lock)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if self._failed:
+            raise Refused(Code.UNSAFE_STATE, f"{self.path} is not written to any more")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+            self._db.execute("COMMIT")
+        except (sqlite3.Error, Refused) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        # SPEC verifier-11: after a failed write a verifier MUST stop and MUST NOT sign: what is on disk is unknown.
+        self._failed = True
+        if self._db.in_transaction:
+            with suppress(sqlite3.Error):  # reads go on, and must not see half of what failed
+                self._db.execute("ROLLBACK")
+        if isinstance(error, Refused):
+            raise error
+        raise Refused(Code.UNSAFE_STATE, f"writing to {self.path} failed: {error}") from error
+
+    def _rows(self, query: str, parameters: tuple[object, ...]) -> list[tuple]:  # type: ignore[type-arg]
+        try:
+            return self._db.execute(query, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be read: {error}") from error
+
+
+def _lock(directory: Path) -> int:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused(Code.UNSAFE_STATE, f"{directory} cannot be used: {error.strerror}") from None
+    try:
+        # SPEC verifier-13: a second process on one state directory MUST refuse to start.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise Refused(Code.UNSAFE_STATE, f"another verifier process holds {directory / 'lock'}") from None
+    return file
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int | str:
+    value: int | str = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _read_witness(db: sqlite3.Connection) -> WitnessState:
+    row = db.execute("SELECT size, root, head_ms, cosigned_at_ms, note FROM witness").fetchone()
+    return WitnessState(*row) if row else FRESH
