@@ -16,7 +16,7 @@ from pacekeeper.node.accounts import build_account, run_total
 from pacekeeper.node.agenda import next_step
 from pacekeeper.node.book import Book
 from pacekeeper.node.journal import Journal
-from pacekeeper.node.ledger import Ledger
+from pacekeeper.node.ledger import Figure, Ledger
 from pacekeeper.node.records import (
     AnyRecord,
     Beat,
@@ -33,7 +33,7 @@ from pacekeeper.node.records import (
 )
 from pacekeeper.node.runs import make_checkpoint_record
 from pacekeeper.protocol.documents.agreement import Agreement, compile_agreement
-from pacekeeper.protocol.statements import check_account
+from pacekeeper.protocol.statements import read_account
 from pacekeeper.v1 import statements_pb2 as pb
 
 PERIODS = 3
@@ -53,11 +53,13 @@ pools = st.lists(
     st.tuples(st.integers(1, 5), st.integers(1, 10**6), st.integers(1, 10**6)), min_size=1, max_size=3
 ).map(lambda items: tuple(Pool(f"model-{n}", *item) for n, item in enumerate(items)))
 jobs = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from([1, 2]), st.integers(0, 100_000)), max_size=6
+    st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from([1, 2]), st.integers(0, 100_000)),
+    min_size=1,
+    max_size=4,
 )
 usages = st.lists(
     st.tuples(
-        st.integers(0, 5),
+        st.integers(0, 3),
         st.integers(0, PERIODS - 1),
         st.integers(0, 2**100) | st.integers(0, 10**10),
         st.integers(0, 1000),
@@ -103,7 +105,7 @@ def test_every_account_adds_up_and_has_the_shape_of_a_statement(
     count = sum(pool.count for pool in pools)
     for period in range(PERIODS):
         account = build_account(ledger, agreement(), period)
-        check_account(account, size=account.ByteSize())
+        read_account(account, account.ByteSize())
         times = {item.category: item.chip_ms for item in account.time}
         assert sum(times.values()) == count * PERIOD_MS
         assert times.get(pb.CATEGORY_TRAINING, 0) == sum(figure.chip_ms for figure in account.figures)
@@ -164,6 +166,13 @@ def test_checkpoint_record_is_the_sum_of_the_runs_accounts(
         assert stated is not None
         assert stated.steps == total.steps
         assert len(stated.estimates) >= 1
+
+
+def test_larger_of_each_figure_stands_whatever_order_reports_come_in() -> None:
+    ledger = build((Pool("model-0", 2, 1000, 10**6),), [(0, 0, 1, 0)], [])
+    for flop, steps, chip_ms in ((5, 1, 0), (0, 2, 3), (4, 0, 9), (1, 1, 1)):
+        ledger.apply(Usage(at(0), job_id(0), 0, bytes([flop]), steps, chip_ms))
+    assert ledger.runs["run-0"].usage[0][job_id(0)] == Figure(5, 2, 9)
 
 
 def test_count_of_half_a_runs_jobs_is_not_stated_for_the_run() -> None:

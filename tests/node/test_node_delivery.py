@@ -110,8 +110,10 @@ async def test_one_statement_of_the_chain_is_under_way_at_a_time(tmp_path: Path)
     """SPEC node-10: with the log out of order nothing is linked to an unacknowledged statement; then all follows."""
     async with Bench.open(tmp_path) as bench:
         await bench.run_to(bench.end(0) + 2_000)
+        await bench.run_to(bench.end(2) + 2_000, deliver=False)
+        assert [item.sequence for item in bench.outbox.waiting()] == [2], "though time goes by and the log ticks"
         bench.log.offline = True
-        await bench.run_to(bench.end(2) + 2_000)
+        await bench.run_to(bench.end(2) + 4_000)
         assert [item.sequence for item in bench.outbox.waiting()] == [2]
         assert "out of order" in bench.outbox.problem
         bench.log.offline = False

@@ -23,7 +23,7 @@ from lab_bench import Bench, digest, job_id, job_plan
 
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.node.config import check_socket_path
-from pacekeeper.node.desk import MAX_FLOP
+from pacekeeper.node.desk import MAX_FLOP, Reported
 from pacekeeper.node.meters.meter import Meter
 from pacekeeper.node.meters.settings import MeterSettings
 from pacekeeper.node.training_gate import TrainingGate, clear_stale_socket, read_usage, start_gate
@@ -126,6 +126,14 @@ async def test_job_that_may_not_run_is_refused_and_leaves_nothing(
         assert bench.book.ledger.jobs == {}
         assert bench.book.ledger.statements == {}
         assert await refusal(gate.OpenJob(opening())) == ""
+
+
+async def test_report_that_adds_nothing_writes_nothing(tmp_path: Path) -> None:
+    async with Bench.open(tmp_path) as bench:
+        bench.desk.open_job(job_plan("run-1"))
+        usage = [Reported(0, 5, 1, 1)]
+        bench.book.write(*bench.desk.report(job_id(1), usage, closing=True))
+        assert bench.desk.report(job_id(1), usage, closing=True) == []
 
 
 async def test_inventory_is_shared_by_running_jobs_and_given_back(tmp_path: Path) -> None:

@@ -155,9 +155,28 @@ async def test_damaged_and_foreign_files_are_named_and_left_alone(tmp_path: Path
         assert cut.name not in bench.catchup.problems
 
 
-async def test_job_that_could_not_count_everything_is_named(tmp_path: Path) -> None:
+async def test_spooled_job_that_could_not_count_everything_is_counted_by_time(tmp_path: Path) -> None:
+    """SPEC node-25: in its accounts and its checkpoint's record, and its file goes once the notes are journalled."""
     async with Bench.open(tmp_path) as bench:
-        write_spool_file(bench.settings.spool, spooled(bench, {0: 1}, notes=("an unknown operator",)))
+        checkpoint = SpooledCheckpoint(digest("saved"), (PeriodFigure(0, GIGA, 1, 1_000),))
+        job = spooled(bench, {0: 1}, notes=("an unknown operator",) * 70, checkpoints=(checkpoint,), closed=True)
+        path = write_spool_file(bench.settings.spool, job)
         bench.catchup.scan()
-        assert any("could not count" in text for text in bench.catchup.problems.values())
-        assert job_id(1) in bench.book.ledger.jobs
+        assert bench.book.ledger.jobs[job_id(1)].notes == ("an unknown operator",)
+        assert not path.exists()
+        await bench.run_to(bench.end(0) + 3_000)
+        [attested], [record] = bench.log.mine(pb.ComputeAttestation), bench.log.mine(pb.CheckpointRecord)
+        by_time = [pb.Estimate(method=pb.METHOD_CHIP_TIME, amount=40, margin_ppm=600_000)]
+        assert list(attested.account.figures[0].estimates) == by_time == list(record.estimates)
+
+
+async def test_refused_checkpoint_in_the_spool_mutes_no_usage(tmp_path: Path) -> None:
+    """SPEC node-26: where the agreement takes no chip-time there is no record of it; what was used is journalled."""
+    async with Bench.open(tmp_path, chip_time=False) as bench:
+        checkpoint = SpooledCheckpoint(digest("saved"), (PeriodFigure(0, GIGA, 1, 1_000),))
+        job = spooled(bench, {0: 1, 1: 2}, notes=("a kernel",), checkpoints=(checkpoint,), closed=True)
+        path = write_spool_file(bench.settings.spool, job)
+        bench.catchup.scan()
+        assert bench.book.ledger.runs["run-1"].usage[1][job_id(1)].flop == 2 * GIGA
+        assert "no chip-time" in bench.catchup.problems[path.name]
+        assert path.exists(), "its checkpoint is not on the log"

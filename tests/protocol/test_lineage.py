@@ -74,7 +74,7 @@ STEPS = st.lists(
 @settings(max_examples=300)
 @given(STEPS)
 def test_inheritance_is_the_latest_record_of_each_source_on_any_path(steps: list[Step]) -> None:
-    """SPEC compute-5, SPEC compute-6, SPEC compute-7: and no history makes a run its own ancestor."""
+    """SPEC lineage-4, SPEC lineage-5, SPEC lineage-6: and no history makes a run its own ancestor."""
     lineage, family = Lineage(), Family()
     names: list[str] = []
     for index, (kind, lab_number, number, picks) in enumerate(steps):
@@ -89,7 +89,7 @@ def test_inheritance_is_the_latest_record_of_each_source_on_any_path(steps: list
             names.append(name)
         elif names:
             name = names[number % len(names)]
-            own = Bounds(10 * index, 10 * index + lab_number)
+            own = Bounds(17 * index % 50, 17 * index % 50 + lab_number)  # later is not more
             records = lineage.runs[name].records
             linked = lineage.add_record(Record(index, name, digest, 0, len(records) + 1, own))
             assert [run.name for run in linked] == family.record(index, name, digest, own)
@@ -124,7 +124,7 @@ def inherited(lineage: Lineage, run: str) -> int:
 
 
 def test_a_fork_is_counted_once_when_its_branches_merge() -> None:
-    """SPEC compute-7: root at 100, two branches of 10 and 20 from it, merged."""
+    """SPEC lineage-6: root at 100, two branches of 10 and 20 from it, merged."""
     lineage = history(
         ("run", "a/root", ""),
         ("record", "a/root", "r", "100"),
@@ -139,7 +139,7 @@ def test_a_fork_is_counted_once_when_its_branches_merge() -> None:
 
 
 def test_merging_two_points_of_one_chain_takes_the_later() -> None:
-    """SPEC compute-7: the later record, not the sum and not the larger."""
+    """SPEC lineage-6: the later record, not the sum and not the larger."""
     lineage = history(
         ("run", "a/root", ""),
         ("record", "a/root", "early", "60"),
@@ -154,7 +154,7 @@ def test_merging_two_points_of_one_chain_takes_the_later() -> None:
 
 
 def test_a_digest_links_across_labs_to_its_first_record_only() -> None:
-    """SPEC compute-5: whoever logs the same digest later takes nothing and gives nothing."""
+    """SPEC lineage-4: whoever logs the same digest later takes nothing and gives nothing."""
     steps = [
         ("run", "a/root", ""),
         ("record", "a/root", "weights", "100"),
@@ -171,7 +171,7 @@ def test_a_digest_links_across_labs_to_its_first_record_only() -> None:
 
 
 def test_a_later_record_of_another_lab_does_not_link_back() -> None:
-    """SPEC compute-6: within the lab it does."""
+    """SPEC lineage-5: within the lab it does."""
     lineage = history(
         ("run", "a/second", "weights"),
         ("run", "b/attack", ""),
@@ -183,7 +183,7 @@ def test_a_later_record_of_another_lab_does_not_link_back() -> None:
 
 
 def test_a_record_of_its_own_start_makes_no_loop() -> None:
-    """SPEC compute-6: neither directly nor through another run."""
+    """SPEC lineage-5: neither directly nor through another run."""
     lineage = history(
         ("run", "a/one", "x"),
         ("record", "a/one", "x", "5"),

@@ -1,4 +1,4 @@
-"""Deadlines: what becomes a fact because nothing happened, when, in which order, and what an outage of the log changes."""
+"""Deadlines: what becomes a fact because nothing happened, when, in which order, and what an outage changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def missing(world: World) -> list[tuple[str, int, int]]:
 
 
 def test_a_period_is_missing_at_its_deadline_and_not_before() -> None:
-    """SPEC replay-5, SPEC replay-3: the fact has the deadline's time, and the index of the entry that brought it out."""
+    """SPEC replay-5, SPEC replay-3: the fact has the deadline's time and the index of the entry that brought it."""
     world = World()
     world.to(world.due(0) - 1)
     assert missing(world) == []
@@ -236,9 +236,9 @@ def test_accounts_are_dropped_when_their_period_closes() -> None:
         lab, run = world.state.labs["borealis"], world.state.lineage.runs["borealis/run-1"]
         window = world.state.lab_windows["borealis"][0][2]
         sizes.append((len(lab.accounts), len(run.own_by_period), len(window._values), len(world.state.deadlines)))
-    assert max(sizes) == sizes[-1]
-    assert sizes[20:] == [sizes[20]] * 40
-    assert sizes[-1][0] <= 8
+    # Accounts are dropped some at a time, so that the sizes go around in a circle of that length and no further.
+    assert sizes[20:] == sizes[20:28] * 5
+    assert max(sizes)[0] <= 16
     assert run.own.high == 600
     assert world.state.violations == []
     assert world.replayed().digest() == world.state.digest()
@@ -247,7 +247,7 @@ def test_accounts_are_dropped_when_their_period_closes() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40_000), st.booleans()), min_size=1, max_size=20))
 def test_whoever_delivers_at_the_first_chance_is_never_missing(script: list[tuple[int, bool]]) -> None:
-    """SPEC replay-4, SPEC replay-5: under any silences a lab that files at each entry all that is over is never convicted.
+    """SPEC replay-4, SPEC replay-5: under any silences a lab that files all that is over at each entry stays clear.
 
     A loud wait ticks all along while this lab sleeps, up to 40 s: then, and only then, it may be late.
     """

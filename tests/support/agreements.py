@@ -96,6 +96,7 @@ def build_document(
     unwitnessed: str = "1 h",
     framework_count_margin: str = "5 %",
     chip_time_margin: str = "60 %",
+    chip_time: bool = True,
     indeterminate_periods: int = 3,
     addresses: Mapping[str, str] | None = None,
     url: str = "http://127.0.0.1:7402",
@@ -107,7 +108,7 @@ def build_document(
     parties: how many, or their ids. labs: how many, given to the parties in turn, or how many for each party.
     quorum, liars: by default what tolerates most liars (4 parties: 3 and 1). With a period of seconds the defaults of
     due, fill_in and tick follow it unless they are given too.
-    caps: one mapping of TOML keys to values for each.
+    caps: one mapping of TOML keys to values for each. chip_time: whether that method is admitted at all.
     addresses: host:port by "log" or a party's id. pins: SPKI hashes by "log", "verifier/PARTY" or "lab/LAB".
     Nothing is checked here, so that a test can build what must be refused.
     """
@@ -124,8 +125,9 @@ def build_document(
             f"{seconds * 90} s" if fill_in == "90 d" else fill_in,
         )
     tolerated = (len(party_ids) - 1) // 3 if liars is None else liars
+    template = TEMPLATE.read_text(encoding="utf-8")
     text = fill_template(
-        TEMPLATE.read_text(encoding="utf-8"),
+        template if chip_time else template.replace("\nchip-time =", "\n# chip-time ="),
         {
             "title": title,
             "origin": origin,

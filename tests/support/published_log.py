@@ -1,4 +1,4 @@
-"""A published log as files: bundles, tiles and a cosigned checkpoint, made from entries by the protocol's functions alone.
+"""A published log as files: bundles, tiles and a cosigned checkpoint, made by the protocol's functions alone.
 
 Example:
     log = PublishedLog(world, tmp_path / "log")          # every verifier has cosigned
@@ -41,14 +41,20 @@ class PublishedLog:
     """A directory with the log of a world. Nothing is checked on the way, so that a test can publish what is wrong."""
 
     def __init__(
-        self, world: World, directory: Path, *, cosigners: Sequence[str] | None = None, now_ms: int | None = None
+        self,
+        world: World,
+        directory: Path,
+        *,
+        cosigners: Sequence[str] | None = None,
+        entries: Sequence[bytes] | None = None,
+        now_ms: int | None = None,
     ) -> None:
         self.world = world
         self.directory = directory
         self.fingerprint = world.agreement.fingerprint
         self.parties = world.keys.party_ids
         self.now_ms = now_ms
-        self.write(cosigners=cosigners)
+        self.write(cosigners=cosigners, entries=entries)
 
     def write(self, *, cosigners: Sequence[str] | None = None, entries: Sequence[bytes] | None = None) -> None:
         """Write the tree of the world's entries (or of others), cosigned by some parties, by default by all."""

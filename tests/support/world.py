@@ -18,8 +18,8 @@ from google.protobuf.message import Message
 
 from pacekeeper.protocol import keys as key_rules
 from pacekeeper.protocol.envelope import encode, encode_entry, identity, pae
-from pacekeeper.protocol.keys import SigningKey
 from pacekeeper.protocol.errors import Refused
+from pacekeeper.protocol.keys import SigningKey
 from pacekeeper.protocol.replay import Applied, State, Void, admit, apply, genesis
 from pacekeeper.protocol.statements import seal
 from pacekeeper.v1 import envelope_pb2

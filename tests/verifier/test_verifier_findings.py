@@ -50,10 +50,11 @@ def witness(verifier: Any, log: CosignLog) -> None:
     verifier.findings.conclude(verifier.ledger)
 
 
-def disagreeing(world: World, lab: str, at: int) -> Applied:
-    """Attest period 0 with two estimates of one run that have nothing in common."""
-    world.declare(lab, "run-1", at=T)
-    account = world.account(0, {"run-1": 1_000})
+def disagreeing(world: World, lab: str, at: int, period: int = 0) -> Applied:
+    """Attest a period with two estimates of one run that have nothing in common."""
+    if period == 0:
+        world.declare(lab, "run-1", at=T)
+    account = world.account(period, {"run-1": 1_000})
     account.figures[0].estimates.append(pb.Estimate(method=pb.METHOD_CHIP_TIME, amount=5_000, margin_ppm=10_000))
     statement = pb.ComputeAttestation(
         agreement=world.agreement.fingerprint, lab=lab, link=world.link(lab), account=account
@@ -95,10 +96,12 @@ async def test_void_entries_are_held_against_the_log(log: CosignLog, world: Worl
 
 
 async def test_estimates_that_exclude_each_other_are_a_discrepancy(log: CosignLog, world: World, verifier: Any) -> None:
-    """SPEC verifier-21"""
+    """SPEC verifier-21, SPEC verifier-32"""
     index = disagreeing(world, "borealis", T + 10_000).index
     world.declare("meridian", "run-1", at=T + 10_000)
     world.attest("meridian", 0, {"run-1": 700}, at=T + 10_000)
+    world.to(T + 20_000)
+    disagreeing(world, "borealis", T + 20_000, period=1)
     witness(verifier, log)
     [finding] = made(verifier)
     assert (finding.rule, finding.subject, finding.severity) == ("disagreement", "borealis", pb.SEVERITY_DISCREPANCY)

@@ -9,20 +9,20 @@ from __future__ import annotations
 from pacekeeper.audit.result import Fault, Head
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
+from pacekeeper.protocol.tlog.checkpoint import Checkpoint, parse_checkpoint
 from pacekeeper.protocol.tlog.cosignature import cosignature_time
 from pacekeeper.protocol.tlog.note import Note, NoteKey, NoteSignature, parse_note
 
 CHECKPOINT = "checkpoint"
 
 
-def read_size(note_bytes: bytes) -> int:
-    """Return the tree size that a checkpoint claims, nothing verified yet. Raises Refused(bad-note, bad-checkpoint)."""
-    return parse_checkpoint(parse_note(note_bytes).text).size
+def read_checkpoint(note_bytes: bytes) -> Checkpoint:
+    """Return what a checkpoint claims, nothing verified yet. Raises Refused(bad-note, bad-checkpoint, too-large)."""
+    return parse_checkpoint(parse_note(note_bytes).text)
 
 
 def judge_head(note_bytes: bytes, agreement: Agreement) -> tuple[Head, list[Fault]]:
-    """Check origin, the log's signature and the quorum of a checkpoint that read_size accepted.
+    """Check origin, the log's signature and the quorum of a checkpoint that read_checkpoint accepted.
 
     SPEC audit-2: a checkpoint without the log's valid signature or without a quorum of valid cosignatures MUST fail.
     SPEC audit-3: a verifier whose cosignature is absent or does not verify MUST be named.

@@ -29,7 +29,11 @@ CANNOT_SHOW = (
 
 
 def write_report(result: AuditResult) -> str:
-    """Return the report as text that ends in a newline."""
+    """Return the report as text that ends in a newline.
+
+    SPEC audit-9: every report MUST say what an audit cannot show.
+    SPEC audit-11: a report MUST follow from the log's bytes, the fingerprint and --at alone.
+    """
     return "\n".join(_lines(result)) + "\n"
 
 

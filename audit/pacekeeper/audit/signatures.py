@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.envelope import pae
 from pacekeeper.v1 import envelope_pb2
@@ -30,7 +32,7 @@ def check_chunk(entries: Chunk, keyring: dict[bytes, bytes]) -> bytes:
     for number, data in enumerate(entries):
         try:
             parsed.ParseFromString(data)
-        except ValueError:  # protobuf's DecodeError is one
+        except DecodeError:
             continue
         envelope = parsed.envelope
         message = pae(envelope.payload_type, envelope.payload)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pacekeeper.audit.head import CHECKPOINT, read_size
+from pacekeeper.audit.head import CHECKPOINT, read_checkpoint
 from pacekeeper.client.fetch import Source
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, TilePath
@@ -48,7 +48,7 @@ class SteadySource:
 
     def _edge(self, note: bytes | None) -> dict[str, bytes | None]:
         try:
-            size = 0 if note is None else read_size(note)
+            size = 0 if note is None else read_checkpoint(note).size
             return {path: self._source.read(path) for path in map(str, _partials(size))}
         except Refused:
             return {}  # whoever reads it next is told why

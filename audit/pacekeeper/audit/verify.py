@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from pacekeeper.audit.head import CHECKPOINT, fault_of, judge_head, read_size
+from pacekeeper.audit.head import CHECKPOINT, fault_of, judge_head, read_checkpoint
 from pacekeeper.audit.reading import TreeWalk, read_resource
 from pacekeeper.audit.result import AuditResult, CheckedFinding, Fault
 from pacekeeper.audit.signatures import checked
@@ -48,7 +48,8 @@ def audit(
         note = source.read(CHECKPOINT)
         if note is None:
             raise Refused(Code.NOT_FOUND, "there is no checkpoint")
-        size = read_size(note)
+        claimed = read_checkpoint(note)
+        size = claimed.size
         if size == 0:
             raise Refused(Code.BAD_CHECKPOINT, "the log is empty")
     except Refused as refusal:
@@ -56,6 +57,7 @@ def audit(
         return result
     state = _found(source, size, fingerprint, result)
     if state is None:
+        _list_rest(source, claimed, result)
         return result
     result.head, faults = judge_head(note, state.agreement)
     result.faults.extend(faults)
@@ -91,8 +93,29 @@ def _found(source: Source, size: int, fingerprint: bytes, result: AuditResult) -
     return state
 
 
+def _list_rest(source: Source, checkpoint: Checkpoint, result: AuditResult) -> None:
+    """Without an agreement nothing can be replayed, but files that do not agree with each other are named all the same.
+
+    Another agreement than the one asked for is another log, about which nothing more is said.
+    """
+    if any(fault.code == Code.WRONG_AGREEMENT for fault in result.faults):
+        return
+    walk = TreeWalk(source, checkpoint, vouched=False)
+    for _ in walk.entries():
+        pass
+    named = {fault.resource for fault in walk.faults}
+    # An altered size calls for files that were never there, and looks like their loss.
+    sentence = "its signatures cannot be verified without entry 0; if it was altered, what it calls for is not there"
+    unverified = Fault(CHECKPOINT, Code.BAD_CHECKPOINT, sentence)
+    result.faults = [*(fault for fault in result.faults if fault.resource not in named), *walk.faults, unverified]
+
+
 def _replay(walk: TreeWalk, state: State, until: int, jobs: int, progress: Progress | None) -> None:
-    """Apply all entries but the first, up to a size; the whole tree is read in any case."""
+    """Apply all entries but the first, up to a size; the whole tree is read in any case.
+
+    SPEC audit-13: every entry MUST be replayed with its signatures verified, and one that is refused shown as void.
+    SPEC audit-15: memory MUST NOT depend on the number of entries, the replayed state aside.
+    """
     keyring = {key_id: authority.public_key for key_id, authority in state.keyring.items()}
     total = walk.size
     seen = 0
@@ -145,7 +168,10 @@ class ChangedSource(Exception):
 
 
 def read_entry(source: Source, checkpoint: Checkpoint, index: int) -> bytes:
-    """Return one entry's bytes from a tree that was verified, and see that they still are. Raises ChangedSource."""
+    """Return one entry's bytes from a tree that was verified. Raises ChangedSource if they are not that any more.
+
+    SPEC audit-14: what is read again after verification MUST be verified again.
+    """
     size = checkpoint.size
     bundle_index = index // TILE_WIDTH
     path = TilePath(ENTRIES, bundle_index, min(TILE_WIDTH, size - bundle_index * TILE_WIDTH))

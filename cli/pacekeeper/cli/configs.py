@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 LOG = """\
@@ -50,6 +52,22 @@ utilisation = "40 %"                     # expected share of the peak, for the c
 """
 
 
+def write_checked(config: Path, text: str, check: Callable[[Path], object]) -> None:
+    """Write a configuration file and try it; if it does not work it is taken away again, so that init can be repeated.
+
+    SPEC cli-4: a command MUST NOT overwrite a file, and a failed `init` MUST NOT leave a configuration behind.
+    """
+    from pacekeeper.client.config import write_config
+
+    config.parent.mkdir(parents=True, exist_ok=True)
+    write_config(config, text)
+    try:
+        check(config)
+    except BaseException:
+        config.unlink()
+        raise
+
+
 def relative(target: Path, directory: Path) -> str:
-    """A path as a configuration in a directory names it."""
-    return os.path.relpath(target.resolve(), directory.resolve())
+    """A path as a configuration in a directory names it, between its double quotes."""
+    return json.dumps(os.path.relpath(target.resolve(), directory.resolve()), ensure_ascii=False)[1:-1]

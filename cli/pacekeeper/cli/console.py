@@ -27,7 +27,11 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
 class Sentence(click.ClickException):
-    """An expected error: one sentence, an exit status, no traceback."""
+    """An expected error.
+
+    SPEC cli-1: an expected error MUST be one sentence on standard error and an exit status, without a traceback.
+    SPEC cli-2: text that the command did not write itself MUST be escaped where it is shown.
+    """
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -40,7 +44,10 @@ class Sentence(click.ClickException):
 
 
 def sentences(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn the project's typed errors into a sentence and an exit status."""
+    """Turn the project's typed errors into a sentence and an exit status.
+
+    SPEC cli-6: a key or state that is unsafe MUST exit 5; SPEC cli-7: other errors MUST exit as the table says.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,7 +71,7 @@ def sentences(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def echo_json(value: object) -> None:
-    """Print a value as JSON with sorted keys."""
+    """Print a value as JSON. SPEC cli-8: with --json, standard output MUST be one JSON value with sorted keys."""
     click.echo(json.dumps(value, indent=2, sort_keys=True))
 
 

@@ -6,6 +6,8 @@ belongs to stay beside it in keys/, each readable by its owner only.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +15,13 @@ from pacekeeper.client.config import Config, load_config
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import create_key, write_private, write_public
 from pacekeeper.client.tls import LOG_URI, check_certificate, lab_uri, make_certificate, spki_pin, verifier_uri
+from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.model import Lab, LogTerms, Party, VerifierTerms
+from pacekeeper.protocol.documents.values import as_address, as_ident, as_name, as_text, as_url
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.keys import format_public_key, parse_public_key
 from pacekeeper.protocol.statements import is_id
+from pacekeeper.protocol.text import is_plain
 from pacekeeper.protocol.tlog.vkey import COSIGNATURE_V1, ED25519, NoteKey, format_vkey, parse_vkey
 
 Role = Literal["party", "verifier", "lab", "log"]
@@ -43,9 +48,9 @@ def make_identity(
     """Create a participant's keys in directory/keys and its public identity file beside them.
 
     For a log, `identity` is the origin. ConfigError when a file is there already: keys are never overwritten.
+    SPEC cli-3: a private key MUST be readable by its owner only, and MUST NOT stand in a public file.
     """
-    if role != "log" and not is_id(identity):
-        raise ConfigError(f'"{identity}" is not an id: lower-case letters, digits and hyphens, at most 64')
+    _check_wishes(role, identity, name, party, address, url)
     keys = directory / "keys"
     fields: dict[str, str] = {}
     if role == "party":
@@ -66,6 +71,26 @@ def make_identity(
     made = Identity(role=role, id=identity, name=name, party=party, address=address, url=url, **fields)
     write_public(public_file(directory, made), format_identity(made).encode())
     return made
+
+
+def _check_wishes(role: Role, identity: str, name: str, party: str, address: str, url: str) -> None:
+    """ConfigError unless an agreement can take these words: found out now, not when it is written."""
+    if role != "log" and not is_id(identity):
+        raise ConfigError(f'"{identity}" is not an id: lower-case letters, digits and hyphens, at most 64')
+    parse: dict[str, tuple[str, Callable[[object], object]]] = {"name": (name, as_text)}
+    if role == "verifier":
+        parse = {"name": (name, as_name), "address": (address, as_address)}
+    elif role == "log":
+        parse |= {"origin": (identity, as_name), "address": (address, as_address), "url": (url, as_url)}
+    elif role == "lab":
+        parse["party"] = (party, as_ident)
+    for word, (value, check) in parse.items():
+        try:
+            check(value)
+        except ValueError as error:
+            raise ConfigError(f"{word}: {error}") from None
+        if not is_plain(value, limits.MAX_TEXT_CHARS):
+            raise ConfigError(f"{word}: it has characters that cannot be shown")
 
 
 def public_file(directory: Path, identity: Identity) -> Path:
@@ -89,7 +114,7 @@ def format_identity(identity: Identity) -> str:
         if field == "certificate" and value:
             lines.append(f"certificate = '''\n{value}'''")
         elif value:
-            lines.append(f'{field} = "{value}"')
+            lines.append(f"{field} = {json.dumps(value, ensure_ascii=False)}")  # as TOML writes plain text
     return "\n".join(lines) + "\n"
 
 

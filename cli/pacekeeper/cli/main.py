@@ -25,7 +25,10 @@ _COMMANDS: Final = {
 
 
 class LazyGroup(click.Group):
-    """Lists every command from the table above and imports only the one that is called."""
+    """Lists every command from the table above.
+
+    SPEC cli-9: help MUST import nothing but what describes the command that was asked for.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -64,8 +67,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
+        from pacekeeper.protocol.text import printable
+
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"pacekeeper: {where}{error.strerror or error}", err=True)
+        click.echo(f"pacekeeper: {printable(f'{where}{error.strerror or error}', 2_000)}", err=True)
         sys.exit(2)
     except ImportError as error:
         click.echo(f"pacekeeper: {error}; install the extra that has it, see the README", err=True)

@@ -33,15 +33,16 @@ class Measure:
 
 @dataclass(slots=True)
 class RunTotal:
-    """What a run used: steps, chip-time, and a measure for each method that covers all of it."""
+    """What a run used, if anything: steps, chip-time, and a measure for each method that covers all of it."""
 
+    used: bool = False
     steps: int = 0
     chip_ms: int = 0
     measures: dict[int, Measure] = field(default_factory=dict)
 
 
 def build_account(ledger: Ledger, agreement: Agreement, period: int) -> pb.PeriodAccount:
-    """Return the account of a period that is over.
+    """Return the account of a period that is over, and in which no run is without a measure.
 
     SPEC node-5: training, idle and unaccounted time MUST add up to the pools' count times the period.
     SPEC node-6: time that the daemon did not watch MUST NOT be called idle.
@@ -92,6 +93,7 @@ def run_total(ledger: Ledger, agreement: Agreement, run: Run, periods: Iterable[
         measures = _period_measures(ledger, agreement, run, period, total)
         if measures is None:
             continue
+        total.used = True
         covering = set(measures) if covering is None else covering & set(measures)
         for method, (amount, margin_ppm) in measures.items():
             total.measures.setdefault(method, Measure()).add(amount, margin_ppm)
@@ -117,7 +119,7 @@ def _period_measures(
         total.steps += figure.steps
         total.chip_ms += figure.chip_ms
         spent += figure.chip_ms * rates.get(job.pool, fastest)
-        if _is_counted(job, agreement.margins):
+        if _is_counted(job, agreement.margins, period):
             counted = True
             flop += figure.flop
             margin_ppm = max(margin_ppm, job.margin_ppm)
@@ -133,9 +135,25 @@ def _period_measures(
     return measures
 
 
-def _is_counted(job: Job, margins: Mapping[int, int]) -> bool:
-    """Whether the agreement takes the job's own count, with the margin that the job states."""
-    return job.method == pb.METHOD_FRAMEWORK_COUNT and job.margin_ppm <= margins.get(job.method, -1)
+def _is_counted(job: Job, margins: Mapping[int, int], period: int) -> bool:
+    """Whether the agreement takes the job's own count, with the margin that the job states.
+
+    SPEC node-25: a job that could not count everything MUST count by chip-time only, from the period in which that
+    began.
+    """
+    counts = job.method == pb.METHOD_FRAMEWORK_COUNT and job.margin_ppm <= margins.get(job.method, -1)
+    return counts and job.counted_whole(period)
+
+
+def runs_without_measure(ledger: Ledger, agreement: Agreement, period: int) -> list[str]:
+    """Runs that were at work in a period and for which no method that the agreement takes covers all of their jobs.
+
+    Chip-time covers every job, so there are none where the agreement takes it.
+    """
+    if pb.METHOD_CHIP_TIME in agreement.margins:
+        return []
+    runs = [ledger.runs[name] for name in _runs_in(ledger, period)]
+    return [run.name for run in runs if _period_measures(ledger, agreement, run, period, RunTotal()) == {}]
 
 
 def to_estimates(measures: Mapping[int, Measure]) -> list[pb.Estimate]:

@@ -1,7 +1,8 @@
 """The agenda: what a lab is to sign next for its chain. Pure: ledger, calendar and time in, at most one step out.
 
 In this order: the next period's account once it is over and the meters have said their last; accounts promised by a
-gap; corrections of accounts whose usage went up afterwards. A period too old for any account becomes a gap.
+gap; corrections of accounts about which more was said afterwards. A period too old for any account becomes a gap, and
+so does one of which none can be made.
 
 Time here is `steady_ms`: the lab's clock, held between what a quorum has witnessed and how long the log may be silent.
 A clock that jumps ahead therefore signs nothing early, and one that jumps back makes nothing late.
@@ -13,6 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from pacekeeper.node.accounts import runs_without_measure
 from pacekeeper.node.ledger import Ledger
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.agreement import Agreement
@@ -128,20 +130,25 @@ def _next_period(
     # The meters' last word is worth waiting for, but never until the deadline.
     if now_ms < end + max(grace, agreement.calendar.due_ms // 2) and not settled(end):
         return None
+    # SPEC node-26: a period in which a run has no measure MUST NOT be attested, but declared a gap.
+    if runs_without_measure(ledger, agreement, period):
+        return DeclareGap(period, period, pb.GAP_REASON_UNACCOUNTED, "a job could not count everything")
     return Attest(period)
 
 
 def _next_fill_in(ledger: Ledger, agreement: Agreement, now_ms: int, never: Collection[int]) -> Step | None:
     for period in sorted(ledger.owed):
-        if period not in never and not is_closed(agreement, period, now_ms):
+        open_still = period not in never and not is_closed(agreement, period, now_ms)
+        if open_still and not runs_without_measure(ledger, agreement, period):
             return Attest(period)
     return None
 
 
 def _next_correction(ledger: Ledger, agreement: Agreement, now_ms: int) -> Step | None:
-    """SPEC node-12: usage that arrives after its period's account MUST be attested by a correction, while one is."""
+    """SPEC node-12: what arrives after its period's account MUST be attested by a correction, while one is taken."""
     quiet = grace_ms(agreement)
     for period, raised_ms in sorted(ledger.touched.items()):
-        if now_ms >= raised_ms + quiet and not is_closed(agreement, period, now_ms):
+        due = now_ms >= raised_ms + quiet and not is_closed(agreement, period, now_ms)
+        if due and not runs_without_measure(ledger, agreement, period):
             return Correct(period)
     return None

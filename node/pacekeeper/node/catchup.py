@@ -14,7 +14,7 @@ from pacekeeper.node.book import Book
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.config import LabSettings
 from pacekeeper.node.desk import Desk, JobPlan, Reported
-from pacekeeper.node.meters.spool import SpooledJob, read_spool_file, remove_spool_file, spool_files
+from pacekeeper.node.meters.spool import MAX_NOTES, SpooledJob, read_spool_file, remove_spool_file, spool_files
 from pacekeeper.node.meters.usage import PeriodCalendar, PeriodFigure
 from pacekeeper.node.runs import RunPlan
 from pacekeeper.protocol import limits
@@ -100,12 +100,16 @@ class CatchUp:
         title = printable(opening.title)[: limits.MAX_TEXT_CHARS]
         plan = RunPlan(opening.run, title, opening.initial_state, opening.initial_digest)
         problem = self._desk.take_past_job(JobPlan(job, plan, opening.chips, opening.method, opening.margin_ppm))
+        notes = spooled.notes[:MAX_NOTES]
         for checkpoint in spooled.checkpoints:
-            self._desk.take_checkpoint(job, checkpoint.digest, _reported(checkpoint.usage), live=False)
-        records = self._desk.report(job, _reported(spooled.usage), closing=spooled.closed, live=False)
+            try:
+                self._desk.take_checkpoint(job, checkpoint.digest, _reported(checkpoint.usage), notes, live=False)
+            except Refused as refused:  # the usage is taken in any case: one refused checkpoint mutes nothing else
+                if refused.code is not Code.MARGIN_TOO_WIDE:
+                    raise
+                problem = refused.message
+        records = self._desk.report(job, _reported(spooled.usage), notes, closing=spooled.closed, live=False)
         self._book.write(*records)
-        if not spooled.complete:
-            problem = f"job {short} could not count everything: {printable(spooled.notes[0])}"
         return problem
 
 

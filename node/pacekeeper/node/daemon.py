@@ -20,6 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import pacekeeper.client  # noqa: F401  sets what must stand in the environment before gRPC is imported
+
+# isort: split
 import grpc
 import structlog
 
@@ -41,7 +44,7 @@ from pacekeeper.node.reader import Reader
 from pacekeeper.node.requests import answer_requests, leave_request, read_answer
 from pacekeeper.node.runs import RunPlan
 from pacekeeper.node.signer import open_file_signer
-from pacekeeper.node.status import JobStatus, LabStatus, read_status, write_status
+from pacekeeper.node.status import JobStatus, LabStatus, describe_uncounted, read_status, write_status
 from pacekeeper.node.training_gate import TrainingGate, start_gate
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.text import printable
@@ -264,7 +267,10 @@ class LabNode:
             f"the log refused {ledger.statements[item.id].about} ({item.code}): {item.message}"
             for item in ledger.refusals[-_MAX_SHOWN:]
         ]
-        return [text for text in said if text] + refused + list(self._catchup.problems.values())[:_MAX_SHOWN]
+        incomplete = describe_uncounted(ledger)[-_MAX_SHOWN:]
+        return (
+            [text for text in said if text] + refused + incomplete + list(self._catchup.problems.values())[:_MAX_SHOWN]
+        )
 
 
 def _announce(path: Path, facts: dict[str, object]) -> None:

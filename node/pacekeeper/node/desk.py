@@ -16,6 +16,7 @@ from pacekeeper.node.book import Book
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.config import LabSettings
 from pacekeeper.node.ledger import Figure, Job
+from pacekeeper.node.meters.spool import MAX_NOTES
 from pacekeeper.node.records import (
     CHECKPOINT,
     DECLARATION,
@@ -24,6 +25,7 @@ from pacekeeper.node.records import (
     JobClosed,
     JobOpened,
     Pool,
+    Uncounted,
     Usage,
 )
 from pacekeeper.node.runs import RunPlan, foreign_origin, make_checkpoint_record, make_declaration
@@ -139,22 +141,28 @@ class Desk:
             return f'job {job.job[:8]} of run "{job.plan.run}" started from a checkpoint of run "{origin}"'
         return None if pool is not None else f"job {job.job[:8]} ran on accelerators that the inventory does not have"
 
-    def report(self, job_id: str, usage: Sequence[Reported], *, closing: bool, live: bool = True) -> list[AnyRecord]:
+    def report(
+        self, job_id: str, usage: Sequence[Reported], notes: Sequence[str] = (), *, closing: bool, live: bool = True
+    ) -> list[AnyRecord]:
         """Return the records of what a report adds, to be committed. Refused(not-found) for an unknown job.
 
-        live: whether the process itself says it now, which shows that it runs.
+        notes: all that the job could not count so far. live: whether the process itself says it now, which shows that
+        it runs.
         """
         job = self._job(job_id)
         if live:
             self._hear(job_id)
-        records: list[AnyRecord] = list(self._raised(job, usage))
+        records = self._added(job, usage, notes)
         if closing and not job.closed:
             records.append(JobClosed(self._clock.now_ms(), job_id))
         return records
 
-    def take_checkpoint(self, job_id: str, digest: bytes, usage: Sequence[Reported], *, live: bool = True) -> bool:
+    def take_checkpoint(
+        self, job_id: str, digest: bytes, usage: Sequence[Reported], notes: Sequence[str] = (), *, live: bool = True
+    ) -> bool:
         """Record a saved model checkpoint; whether the log will hold a record of its own for it.
 
+        Refused(margin-too-wide) where the run has no measure; its usage is recorded nevertheless.
         A digest that the run has recorded before is the same checkpoint. One saved without a step since the last record
         stands on the log as that record, and is known here by its own digest too.
         """
@@ -163,7 +171,7 @@ class Desk:
             raise Refused(Code.BAD_FIELD, "a checkpoint's digest has 32 bytes")
         if live:
             self._hear(job_id)
-        self._book.write(*self._raised(job, usage))
+        self._book.write(*self._added(job, usage, notes))
         now_ms, run = self._clock.now_ms(), self._ledger.runs[job.run]
         if any(taken.run == run.name for taken in self._ledger.digests.get(digest, ())):
             return True
@@ -206,7 +214,24 @@ class Desk:
         if not self._ledger.jobs[job_id].closed:
             self._heard[job_id] = (self._clock.now_ms(), self._clock.monotonic_ms())
 
-    def _raised(self, job: Job, usage: Sequence[Reported]) -> Iterable[Usage]:
+    def _added(self, job: Job, usage: Sequence[Reported], notes: Sequence[str]) -> list[AnyRecord]:
+        """What a report adds, its notes first: a crash between two records never leaves a figure without its note."""
+        raised = self._raised(job, usage)
+        return [*self._noted(job, notes, raised), *raised]
+
+    def _noted(self, job: Job, notes: Sequence[str], raised: Sequence[Usage]) -> Iterable[Uncounted]:
+        """SPEC node-25: incomplete from the first period that the report raises; if it raises none, the job's last."""
+        if len(notes) > MAX_NOTES or any(len(note) > limits.MAX_TEXT_CHARS for note in notes):
+            raise Refused(Code.TOO_LARGE, f"over {MAX_NOTES} notes, or one over {limits.MAX_TEXT_CHARS} characters")
+        if not notes:
+            return []
+        since = min((item.period for item in raised), default=max(0, job.last_period))
+        news = tuple(note for note in dict.fromkeys(notes) if note not in job.notes)[: MAX_NOTES - len(job.notes)]
+        if not news and not job.counted_whole(since):
+            return []
+        return [Uncounted(self._clock.now_ms(), job.id, since, news)]
+
+    def _raised(self, job: Job, usage: Sequence[Reported]) -> list[Usage]:
         if len(usage) > MAX_REPORTED:
             raise Refused(Code.TOO_LARGE, f"over {MAX_REPORTED} figures in one report")
         now_ms = self._clock.now_ms()

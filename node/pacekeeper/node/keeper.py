@@ -130,7 +130,7 @@ class Keeper:
                     link=link,
                     account=account,
                     corrects=ledger.account_ids[period],
-                    note="usage reported after the account was made",
+                    note="reported after the account was made",
                 )
                 self._book.sign(CORRECTION, correction)
             case DeclareGap(first, last, reason, note):

@@ -23,6 +23,7 @@ from pacekeeper.node.records import (
     Opened,
     Signed,
     TurnedDown,
+    Uncounted,
     Up,
     Usage,
 )
@@ -62,6 +63,12 @@ class Job:
     last_ms: int  # when it last said something new
     closed: bool = False
     last_period: int = -1
+    notes: tuple[str, ...] = ()  # what it could not count
+    uncounted_since: int | None = None  # the period from which its count is incomplete
+
+    def counted_whole(self, period: int) -> bool:
+        """Whether its count leaves nothing out that is known of, in a period."""
+        return self.uncounted_since is None or period < self.uncounted_since
 
 
 @dataclass(slots=True)
@@ -137,6 +144,8 @@ class Ledger:
                 self._apply_job(record)
             case Usage():
                 self._apply_usage(record)
+            case Uncounted():
+                self._apply_uncounted(record)
             case CheckpointTaken():
                 self.digests.setdefault(record.digest, []).append(record)
             case JobClosed(job=job):
@@ -174,6 +183,18 @@ class Ledger:
         raised = figure.raise_to(int.from_bytes(record.flop, "big"), record.steps, record.chip_ms)
         if raised and record.period in self.account_ids:
             self.touched[record.period] = record.at_ms
+
+    def _apply_uncounted(self, record: Uncounted) -> None:
+        job = self.jobs[record.job]
+        job.notes += tuple(note for note in record.notes if note not in job.notes)
+        job.last_ms = max(job.last_ms, record.at_ms)
+        if not job.counted_whole(record.since_period):
+            return
+        for period, figures in self.runs[job.run].usage.items():
+            said = record.since_period <= period and job.counted_whole(period) and job.id in figures
+            if said and job.method == pb.METHOD_FRAMEWORK_COUNT and period in self.account_ids:
+                self.touched[period] = record.at_ms
+        job.uncounted_since = record.since_period
 
     def _apply_signed(self, record: Signed) -> None:
         envelope = parse_envelope(record.envelope)

@@ -88,6 +88,15 @@ class Usage(Record, frozen=True, array_like=True, tag="usage"):
     chip_ms: int
 
 
+class Uncounted(Record, frozen=True, array_like=True, tag="uncounted"):
+    """A job's count is incomplete from a period on. notes: what it could not count, as far as that is news."""
+
+    at_ms: int
+    job: str
+    since_period: int
+    notes: tuple[str, ...]
+
+
 class CheckpointTaken(Record, frozen=True, array_like=True, tag="taken"):
     """A job saved a model checkpoint. statement is the identity of the CheckpointRecord that stands for it."""
 
@@ -155,6 +164,7 @@ AnyRecord: TypeAlias = (
     | Beat
     | JobOpened
     | Usage
+    | Uncounted
     | CheckpointTaken
     | JobClosed
     | Signed

@@ -79,12 +79,18 @@ def make_checkpoint_record(
     """Return the record of a checkpoint taken during a period, or None if the run has made no step since its last one.
 
     Its compute is the sum of the run's accounts up to that period, each rounded as attested, so that it is never below
-    them; its period is never before that of the run's last record.
+    them; its period is never before that of the run's last record. Refused(margin-too-wide) if the agreement takes no
+    method that covers the run.
     """
     period = max(period, run.recorded_period)
     total = run_total(ledger, agreement, run, [known for known in sorted(run.usage) if known <= period])
     if total.steps <= run.recorded_steps:
         return None
+    if not total.measures and total.used:
+        # SPEC node-26: no figure of a run MUST be made up where no method that the agreement takes covers it.
+        raise Refused(
+            Code.MARGIN_TOO_WIDE, f'run "{run.name}" could not count everything, and the agreement takes no chip-time'
+        )
     # Before its first step a run has no compute of its own, but its ancestors' goes with the checkpoint.
     nothing = [pb.Estimate(method=pb.Method.ValueType(min(agreement.margins)))]
     return pb.CheckpointRecord(

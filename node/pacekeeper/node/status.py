@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from pacekeeper.node.config import load_settings
+from pacekeeper.node.ledger import Job, Ledger
 from pacekeeper.protocol.errors import Code, Refused
 
 FILE_NAME: Final = "status.json"
@@ -48,6 +49,23 @@ class LabStatus(msgspec.Struct, frozen=True):
     jobs: list[JobStatus]
     runs: list[str]
     problems: list[str]
+
+
+def describe_uncounted(ledger: Ledger) -> list[str]:
+    """Say of each job that could not count everything what it was, until a later period than its last is attested."""
+    attested = max(ledger.account_ids, default=-1)
+    return [
+        f"job {job.id[:8]} of run {job.run} could not count everything from period {job.uncounted_since} on: "
+        + (job.notes[0] if job.notes else "it did not say what")
+        for job in ledger.jobs.values()
+        if job.uncounted_since is not None and (job.last_period >= attested or _is_owed(ledger, job))
+    ]
+
+
+def _is_owed(ledger: Ledger, job: Job) -> bool:
+    """Whether a correction is owed for a period in which the job's count is incomplete."""
+    usage = ledger.runs[job.run].usage
+    return any(not job.counted_whole(period) and job.id in usage.get(period, {}) for period in ledger.touched)
 
 
 def write_status(state: Path, status: LabStatus) -> None:

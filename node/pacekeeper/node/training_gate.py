@@ -63,7 +63,8 @@ class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
             # SPEC node-21: a report MUST be answered only when all of it is in the journal.
             async with asyncio.timeout(_CALL_S):
                 usage = read_usage(request.usage)
-                await self._book.commit(self._desk.report(request.job, usage, closing=request.closing))
+                records = self._desk.report(request.job, usage, request.uncounted, closing=request.closing)
+                await self._book.commit(records)
         except TimeoutError:
             await abort(context, Refused(Code.OVERLOADED, "the journal does not keep up; report again"))
         except Refused as refused:
@@ -74,7 +75,7 @@ class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
         self, request: gate_pb2.RecordCheckpointRequest, context: _Context
     ) -> gate_pb2.RecordCheckpointResponse:
         try:
-            self._desk.take_checkpoint(request.job, request.digest, read_usage(request.usage))
+            self._desk.take_checkpoint(request.job, request.digest, read_usage(request.usage), request.uncounted)
         except Refused as refused:
             await abort(context, refused)
         return gate_pb2.RecordCheckpointResponse()

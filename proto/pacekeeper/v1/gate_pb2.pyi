@@ -169,21 +169,29 @@ class ReportUsageRequest(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
+    UNCOUNTED_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     closing: _builtins.bool
     """No report follows."""
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeriodUsage]: ...
+    @_builtins.property
+    def uncounted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What this job could not count so far, all of it: at most 64 sentences of at most 400 characters. With any, the job's
+        count is incomplete from the first period in which this report raises a figure.
+        """
+
     def __init__(
         self,
         *,
         job: _builtins.str = ...,
         usage: _abc.Iterable[Global___PeriodUsage] | None = ...,
         closing: _builtins.bool = ...,
+        uncounted: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "job", b"job", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "job", b"job", "uncounted", b"uncounted", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -218,11 +226,16 @@ class RecordCheckpointRequest(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    UNCOUNTED_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     digest: _builtins.bytes
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeriodUsage]:
         """Usage up to this checkpoint, all periods of the job."""
+
+    @_builtins.property
+    def uncounted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in ReportUsageRequest."""
 
     def __init__(
         self,
@@ -230,10 +243,11 @@ class RecordCheckpointRequest(_message.Message):
         job: _builtins.str = ...,
         digest: _builtins.bytes = ...,
         usage: _abc.Iterable[Global___PeriodUsage] | None = ...,
+        uncounted: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "job", b"job", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "job", b"job", "uncounted", b"uncounted", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, cast
+from functools import lru_cache
+from typing import Final, NamedTuple, cast
 
 from google.protobuf.message import Message
 
@@ -21,10 +22,15 @@ from pacekeeper.protocol.units import PPM
 from pacekeeper.v1 import envelope_pb2
 from pacekeeper.v1 import statements_pb2 as pb
 
+# As plain integers: enumeration members are looked up anew at every use.
+_LAST_METHOD: Final = int(pb.METHOD_CHIP_TIME)
+_LAST_CATEGORY: Final = int(pb.CATEGORY_UNACCOUNTED)
+_TRAINING: Final = int(pb.CATEGORY_TRAINING)
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
 _CODE: Final = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 
 
+@lru_cache(maxsize=16_384)
 def is_id(text: str) -> bool:
     """Whether text may name a party, lab, run or cap: lower-case letters, digits and hyphens, at most 64."""
     return _ID.match(text) is not None
@@ -46,15 +52,36 @@ def parse_statement(envelope: envelope_pb2.Envelope) -> Message:
     Raises Refused: unknown-payload-type, not-canonical, too-large, bad-field and what the statement's shape forbids.
     SPEC statements-1: a payload MUST be the canonical encoding of the message that its payload type names.
     """
+    return read_statement(envelope)[0]
+
+
+class Reading(NamedTuple):
+    """What the shape check of an account has gathered on its way, so that the replay need not read it twice.
+
+    figures: (run, amount and margin of the estimate that counts). margins: (method, margin) of every estimate.
+    chip-milliseconds: used in all categories, in training, in training by the figures; chips: of all pools.
+    """
+
+    period: int
+    figures: list[tuple[str, int, int]]
+    margins: list[tuple[int, int]]
+    used_ms: int
+    training_ms: int
+    figures_ms: int
+    chips: int
+
+
+def read_statement(envelope: envelope_pb2.Envelope) -> tuple[Message, Reading | None]:
+    """As parse_statement, and for a statement with an account also what the shape check has read of it."""
     known = _STATEMENTS.get(envelope.payload_type)
     if known is None:
         raise Refused(Code.UNKNOWN_PAYLOAD_TYPE, f'no statement has payload type "{envelope.payload_type}"')
     message_class, check = known
     statement = message_class()
-    if not parse_canonical(statement, envelope.payload):
+    payload = envelope.payload
+    if not parse_canonical(statement, payload):
         raise Refused(Code.NOT_CANONICAL, f"{message_class.DESCRIPTOR.name} is not in canonical form")
-    check(statement)
-    return statement
+    return statement, check(statement, len(payload))
 
 
 def _bad(sentence: str) -> Refused:
@@ -69,7 +96,7 @@ def _check_agreement_name(fingerprint: bytes) -> None:
 
 def _check_id(text: str, what: str) -> None:
     # SPEC statements-2: an id MUST be 1 to 64 lower-case letters, digits and hyphens, not beginning with a hyphen.
-    if _ID.match(text) is None:
+    if not is_id(text):
         raise _bad(f"{what} is not an id of lower-case letters, digits and hyphens")
 
 
@@ -79,18 +106,18 @@ def _check_text(text: str, what: str) -> None:
         raise _bad(f"{what} has characters that cannot be shown, or is over {limits.MAX_TEXT_CHARS} characters")
 
 
-def _check_agreement(statement: pb.Agreement) -> None:
+def _check_agreement(statement: pb.Agreement, _size: int) -> None:
     if not statement.document:
         raise _bad("document is empty")
     if len(statement.document) > limits.MAX_DOCUMENT_BYTES:
         raise Refused(Code.TOO_LARGE, f"document of over {limits.MAX_DOCUMENT_BYTES} bytes")
 
 
-def _check_tick(statement: pb.Tick) -> None:
+def _check_tick(statement: pb.Tick, _size: int) -> None:
     _check_agreement_name(statement.agreement)
 
 
-def _check_declaration(statement: pb.RunDeclaration) -> None:
+def _check_declaration(statement: pb.RunDeclaration, _size: int) -> None:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
     _check_id(statement.run, "run")
@@ -128,68 +155,90 @@ def _check_link(link: pb.Link) -> None:
         raise _bad("sequence counts from 1, and previous has 32 bytes from sequence 2 on")
 
 
-def check_estimates(estimates: Iterable[pb.Estimate]) -> None:
-    """Refuse estimates that are absent, too many, out of order, of an unknown method or wider than themselves."""
+def read_estimates(estimates: Iterable[pb.Estimate], margins: list[tuple[int, int]]) -> int:
+    """Refuse estimates that are absent, too many, out of order, of an unknown method or wider than themselves.
+
+    Appends (method, margin) of each to margins and returns the amount of the first, which is the one that counts.
+    """
     last = 0
-    count = 0
+    amount = -1
     for estimate in estimates:
         method = estimate.method
+        margin_ppm = estimate.margin_ppm
         # SPEC statements-6: estimates MUST ascend by method, at least one and at most four, margins at most 100 %.
-        if method <= last or method > pb.METHOD_CHIP_TIME:
+        if not last < method <= _LAST_METHOD:
             raise _bad("estimates are not in ascending order of known methods")
-        if estimate.margin_ppm > PPM:
+        if margin_ppm > PPM:
             raise _bad("a margin is over 100 %")
+        if last == 0:
+            amount = estimate.amount
         last = method
-        count += 1
-    if count == 0:
+        margins.append((method, margin_ppm))
+    if last == 0:
         raise _bad("a figure has no estimate")
+    return amount
 
 
-def check_account(account: pb.PeriodAccount, *, size: int) -> None:
-    """Check the shape of a period's account, of size bytes with its statement. Raises Refused(bad-field, too-large)."""
+def read_account(account: pb.PeriodAccount, size: int) -> Reading:
+    """Check the shape of a period's account, in a statement of size bytes. Raises Refused(bad-field, too-large)."""
     # SPEC statements-7: a statement with an account MUST be at most 32,000 bytes.
     if size > limits.MAX_ATTESTATION_BYTES:
         raise Refused(Code.TOO_LARGE, f"an account of {size} bytes, at most {limits.MAX_ATTESTATION_BYTES}")
-    figures = account.figures
-    if len(figures) > limits.MAX_FIGURES or len(account.pools) > limits.MAX_POOLS:
-        raise Refused(Code.TOO_LARGE, "too many figures or pools in one account")
+    figures: list[tuple[str, int, int]] = []
+    margins: list[tuple[int, int]] = []
+    figures_ms = used_ms = training_ms = chips = 0
     last = ""
-    for figure in figures:
+    for figure in account.figures:
         run = figure.run
         # SPEC statements-8: figures MUST ascend by run, categories by number, pools by model, each once.
         if run <= last:
             raise _bad("figures are not in ascending order of run")
         _check_id(run, "run")
         last = run
-        check_estimates(figure.estimates)
+        first = len(margins)
+        amount = read_estimates(figure.estimates, margins)
+        figures.append((run, amount, margins[first][1]))
+        figures_ms += figure.chip_ms
     category = 0
     for use in account.time:
-        if use.category <= category or use.category > pb.CATEGORY_UNACCOUNTED:
+        following = use.category
+        if not category < following <= _LAST_CATEGORY:
             raise _bad("chip-time is not in ascending order of known categories")
-        category = use.category
+        category = following
+        spent = use.chip_ms
+        used_ms += spent
+        if category == _TRAINING:
+            training_ms = spent
     model = ""
+    pools = 0
     for pool in account.pools:
-        if pool.model <= model:
+        following_model = pool.model
+        if following_model <= model:
             raise _bad("pools are not in ascending order of model")
-        model = pool.model
+        model = following_model
         _check_id(model, "accelerator model")
+        chips += pool.count
+        pools += 1
+    if len(figures) > limits.MAX_FIGURES or pools > limits.MAX_POOLS:
+        raise Refused(Code.TOO_LARGE, "too many figures or pools in one account")
+    return Reading(account.period, figures, margins, used_ms, training_ms, figures_ms, chips)
 
 
-def _check_account_of(statement: pb.ComputeAttestation | pb.Correction) -> None:
+def _read_account_of(statement: pb.ComputeAttestation | pb.Correction, size: int) -> Reading:
     # SPEC statements-12: an attestation or correction MUST have an account, if only an empty one.
     if not statement.HasField("account"):
         raise _bad("account is absent")
-    check_account(statement.account, size=statement.ByteSize())
+    return read_account(statement.account, size)
 
 
-def _check_attestation(statement: pb.ComputeAttestation) -> None:
+def _check_attestation(statement: pb.ComputeAttestation, size: int) -> Reading:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
     _check_link(statement.link)
-    _check_account_of(statement)
+    return _read_account_of(statement, size)
 
 
-def _check_gap(statement: pb.Gap) -> None:
+def _check_gap(statement: pb.Gap, _size: int) -> None:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
     _check_link(statement.link)
@@ -202,26 +251,26 @@ def _check_gap(statement: pb.Gap) -> None:
         raise _bad(f"a gap covers 1 to {limits.MAX_GAP_PERIODS} periods, first to last")
 
 
-def _check_correction(statement: pb.Correction) -> None:
+def _check_correction(statement: pb.Correction, size: int) -> Reading:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
     _check_link(statement.link)
     _check_text(statement.note, "note")
     if len(statement.corrects) != 32:
         raise _bad("corrects has 32 bytes")
-    _check_account_of(statement)
+    return _read_account_of(statement, size)
 
 
-def _check_record(statement: pb.CheckpointRecord) -> None:
+def _check_record(statement: pb.CheckpointRecord, _size: int) -> None:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
     _check_id(statement.run, "run")
     if len(statement.digest) != 32:
         raise _bad("a checkpoint's digest has 32 bytes")
-    check_estimates(statement.estimates)
+    read_estimates(statement.estimates, [])
 
 
-def _check_finding(statement: pb.Finding) -> None:
+def _check_finding(statement: pb.Finding, _size: int) -> None:
     _check_agreement_name(statement.agreement)
     _check_id(statement.party, "party")
     _check_id(statement.subject, "subject")
@@ -235,7 +284,7 @@ def _check_finding(statement: pb.Finding) -> None:
         raise Refused(Code.BAD_EVIDENCE, "a finding without evidence")
 
 
-_Check = Callable[[Message], None]
+_Check = Callable[[Message, int], Reading | None]
 
 
 def _entry(message_class: type[Message], check: object) -> tuple[str, tuple[type[Message], _Check]]:

@@ -18,7 +18,7 @@ FLOP_PER_UNIT: Final = 10**9
 PPM: Final = 1_000_000
 UINT64_MAX: Final = 2**64 - 1
 
-_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,12})?(?:e[0-9]{1,2})?)"  # at most 27 digits: exact in 28
+_NUMBER = r"([0-9]{1,20}(?:\.[0-9]{1,12})?(?:e[0-9]{1,2})?)"  # at most 32 digits, all of 64 bits among them
 _FLOP = re.compile(rf"{_NUMBER} FLOP")
 _RATE = re.compile(rf"{_NUMBER} FLOP/s")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,4})?) %")

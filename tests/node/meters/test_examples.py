@@ -32,7 +32,7 @@ def run_example(gate: RecordingGate, name: str, *arguments: str) -> str:
 def test_a_language_model_learns_repeats_and_resumes(
     gate: RecordingGate, tmp_path: Path, name: str, package: str
 ) -> None:
-    """SPEC metering-15, metering-13: exact operations, and a resumed run starts from the digest that was recorded."""
+    """SPEC metering-15, SPEC metering-13: exact operations; a resumed run starts from the digest that was recorded."""
     require(package)
     saved = tmp_path / "checkpoint"
     output = run_example(gate, name, "--run", "run-1", "--steps", "50", "--save", str(saved), "--chips", "3")

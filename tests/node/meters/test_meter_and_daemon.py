@@ -70,7 +70,7 @@ def test_figures_are_split_at_period_ends_while_training_goes_on(stopped_gate: R
 
 
 def test_a_job_starts_and_ends_without_its_daemon(stopped_gate: RecordingGate) -> None:
-    """SPEC metering-11, metering-8: by the calendar in the spool; the closed file stays there with everything in it."""
+    """SPEC metering-11, SPEC metering-8: by the calendar in the spool; the closed file keeps everything."""
     write_calendar(stopped_gate.spool, PeriodCalendar(0, 60_000))
     meter = Meter.open("run-1", initial_digest=DIGEST, settings=stopped_gate.settings(close_s=0.1))
     meter.step(5)
@@ -147,8 +147,52 @@ def test_a_daemon_that_forgot_the_job_is_told_again(gate: RecordingGate) -> None
         eventually(lambda: bool(gate.jobs) and gate.job.flop == 5, "everything sent again")
 
 
+def test_what_was_not_counted_reaches_the_daemon_before_the_figures_that_lack_it(gate: RecordingGate) -> None:
+    """SPEC metering-16, SPEC metering-18: with the next report at the latest, all of it, in words that any screen bears."""
+    with Meter.open("run-1", settings=gate.settings()) as meter:
+        meter.note_uncounted("a kernel\x1b[2J \ud800")
+        meter.step(5)
+        eventually(lambda: gate.job.flop == 5, "first report")
+        assert gate.job.notes == ["a kernel\\u{1b}[2J \\u{d800}"]
+        for number in range(MAX_NOTES):
+            meter.note_uncounted(f"{number} " + "long" * 200)
+    assert gate.job.closed
+    assert len(gate.job.notes) == MAX_NOTES
+    assert gate.job.notes[1] == ("0 " + "long" * 200)[:400]
+
+
+def test_a_checkpoint_tells_what_was_not_counted_by_itself(gate: RecordingGate) -> None:
+    """SPEC metering-18: its record is made before the next report."""
+    with Meter.open("run-1", settings=gate.settings(report_s=30.0)) as meter:
+        opening, usage = meter._record.opening, (PeriodFigure(0, 1, 1, 1),)
+        with GateClient(gate.socket, 5.0) as client:
+            client.record_checkpoint(opening.job, SpooledCheckpoint(DIGEST, usage), ("a kernel",))
+        assert gate.job.notes == ["a kernel"]
+
+
+def test_a_note_that_comes_as_the_job_closes_is_told_before_the_file_goes(stopped_gate: RecordingGate) -> None:
+    """SPEC metering-8, SPEC metering-18: acknowledged is what was told, and the last note was not."""
+    opening = Opening("ab" * 16, "run-1", "", 3, b"", 1, 1, 0)
+    job = SpooledJob(opening, PeriodCalendar(0, 60_000), 0, 0, False, (), (), ())
+    record = JobRecord(job, JobClock(), stopped_gate.spool, lambda: (1, 1))
+    record.close()
+    told = record.outstanding()
+    record.note("a kernel")
+    record.acknowledge(told.figures, told.notes, closing=told.closing)
+    assert not record.delivered()
+    told = record.outstanding()
+    record.acknowledge(told.figures, told.notes)
+    assert record.delivered()
+
+
+def test_a_meter_leaves_the_environment_of_training_alone() -> None:
+    """What the daemon's room sets for gRPC would hold for every connection that a training process makes."""
+    program = "import os; before = dict(os.environ); import pacekeeper.node.meters.meter; assert os.environ == before"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 def test_a_held_step_waits_until_the_daemon_says_proceed(gate: RecordingGate) -> None:
-    """SPEC metering-9, metering-10: the loop stands still while held, its chip time goes on, and on_hold may save."""
+    """SPEC metering-9, SPEC metering-10: the loop stands still, its chip time goes on, and on_hold may save."""
     saved: list[str] = []
     meter = Meter.open("run-1", on_hold=saved.append, settings=gate.settings())
     meter.step(1)

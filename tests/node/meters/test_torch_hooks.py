@@ -41,7 +41,7 @@ def train(model: Any, steps: int, accumulate: int = 1) -> None:
 
 
 def test_an_unedited_loop_is_counted_and_declared(gate: RecordingGate) -> None:
-    """SPEC metering-15, metering-3: opened with the digest of the first parameters; the daemon has every operation."""
+    """SPEC metering-15, SPEC metering-3: opened with the first parameters' digest; the daemon has every operation."""
     model = make_model()
     digest = parameters_digest(model)
     hooks = install("run-1", chips=2, settings=gate.settings())
@@ -163,6 +163,7 @@ def test_what_was_not_seen_is_noted(gate: RecordingGate) -> None:
         optimizer.step()
         assert not meter.complete
         assert meter.steps == 1
+    assert gate.job.notes == ["PyTorch: an optimizer step without a forward pass that was seen"]
     with Meter.open("run-2", settings=gate.settings()) as meter, attach(meter):
 
         class Muon(torch.optim.SGD):  # type: ignore[misc, name-defined]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pacekeeper.protocol.documents.agreement import Agreement, DocumentError, compile_agreement
 from pacekeeper.protocol.documents.describe import describe_agreement
 from pacekeeper.protocol.documents.lint import lint_agreement
+from pacekeeper.protocol.text import is_plain
 
 DOCUMENT: Final = build_document(
     caps=[
@@ -33,7 +34,7 @@ def judge(document: bytes) -> Agreement | None:
         return None
     agreement = compile_agreement(document)
     assert describe_agreement(agreement)
-    assert all(sentence.isprintable() for sentence in describe_agreement(agreement))
+    assert all(is_plain(sentence, len(sentence)) for sentence in describe_agreement(agreement))
     return agreement
 
 

@@ -45,7 +45,12 @@ class Waiting:
 
 
 def finding_key(rule: str, subject: str, evidence: pb.Evidence) -> bytes:
-    """Return what makes two findings of one party the same: rule, subject and evidence."""
+    """Return what makes two findings of one party the same: rule, subject and evidence.
+
+    SPEC verifier-32: a run whose estimates go on excluding each other MUST be one finding, the first.
+    """
+    if evidence.HasField("disagreement"):
+        evidence = pb.Evidence(disagreement=pb.DisagreementEvidence(run=evidence.disagreement.run))
     return identity(pae(f"{rule} {subject}", evidence.SerializeToString(deterministic=True)))
 
 

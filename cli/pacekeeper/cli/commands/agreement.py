@@ -70,14 +70,17 @@ def new(
 @sentences
 def lint(document: Path, as_json: bool) -> None:
     """List everything that is wrong with an agreement, with line numbers. Exit status 2 if it cannot be signed."""
+    # SPEC cli-5: a fault of a document MUST be shown with its line number.
     from pacekeeper.protocol.documents.lint import lint_agreement
+    from pacekeeper.protocol.text import printable
 
     problems = lint_agreement(document.read_bytes())
     if as_json:
         echo_json([{"line": p.line, "severity": str(p.severity), "message": p.message} for p in problems])
     else:
         for problem in problems:
-            click.echo(f"{document}:{problem.line}: {problem.severity}: {problem.message}")
+            where = printable(str(document), 1_000)
+            click.echo(f"{where}:{problem.line}: {problem.severity}: {printable(problem.message)}")
     errors = sum(str(problem.severity) == "error" for problem in problems)
     if errors:
         raise Sentence(f"{document} cannot be signed: {errors} errors", 2)

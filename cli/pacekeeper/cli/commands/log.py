@@ -23,22 +23,19 @@ def command() -> None:
 @sentences
 def init(directory: Path, bundle: Path, keys: Path | None, listen: str, http_listen: str) -> None:
     """Write DIRECTORY/log.toml and sequence the agreement as entry 0. Refuses to overwrite anything."""
-    from pacekeeper.cli.configs import LOG, relative
+    from pacekeeper.cli.configs import LOG, relative, write_checked
     from pacekeeper.client.bundle import load_bundle
-    from pacekeeper.client.config import write_config
     from pacekeeper.log.server import initialise
 
     loaded = load_bundle(bundle)
     config = directory / "log.toml"
-    directory.mkdir(parents=True, exist_ok=True)
     text = LOG.format(
         bundle=relative(bundle, directory),
         keys=relative(keys or directory / "keys", directory),
         listen=listen,
         http_listen=http_listen,
     )
-    write_config(config, text)
-    initialise(config)
+    write_checked(config, text, initialise)
     click.echo(f"wrote {config}; fingerprint {loaded.agreement.fingerprint.hex()}")
     click.echo(f"next: pacekeeper log serve {config}")
 

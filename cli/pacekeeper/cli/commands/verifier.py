@@ -23,9 +23,9 @@ def command() -> None:
 @sentences
 def init(directory: Path, party: str, bundle: Path, keys: Path | None, listen: str) -> None:
     """Write DIRECTORY/verifier.toml. Refuses to overwrite anything."""
-    from pacekeeper.cli.configs import VERIFIER, relative
+    from pacekeeper.cli.configs import VERIFIER, relative, write_checked
     from pacekeeper.client.bundle import load_bundle
-    from pacekeeper.client.config import load_config, write_config
+    from pacekeeper.client.config import load_config
     from pacekeeper.client.errors import ConfigError
     from pacekeeper.verifier.daemon import VerifierConfig, load_identity
 
@@ -33,15 +33,13 @@ def init(directory: Path, party: str, bundle: Path, keys: Path | None, listen: s
     if party not in {known.id for known in loaded.agreement.parties}:
         raise ConfigError(f'the agreement has no party "{party}"')
     config = directory / "verifier.toml"
-    directory.mkdir(parents=True, exist_ok=True)
     text = VERIFIER.format(
         party=party,
         bundle=relative(bundle, directory),
         keys=relative(keys or directory / "keys", directory),
         listen=listen,
     )
-    write_config(config, text)
-    load_identity(config, load_config(config, VerifierConfig))
+    write_checked(config, text, lambda written: load_identity(written, load_config(written, VerifierConfig)))
     click.echo(f"wrote {config}; next: pacekeeper verifier run {config}")
 
 

@@ -27,9 +27,9 @@ LABS: Final = {HONEST: ("Borealis Laboratory", "norland"), SPLITTING: ("Meridian
 PERIOD_S: Final = 6
 WITHHELD_PERIOD: Final = 3
 MARKER: Final = "demo.marker"
-PLAIN_STEPS: Final = 1_000  # what the honest run does, under the cap
-SHARD_STEPS: Final = 500  # what each of the three shards does: two of them are at the cap, three over it
-RUN_CAP_GFLOP: Final = 960  # a step of the training program is 805,306,368 FLOP: the cap is about 1,190 steps
+PLAIN_STEPS: Final = 700  # what the honest run does, under the cap
+SHARD_STEPS: Final = 350  # what each of the three shards does: two of them are at the cap, three over it
+RUN_CAP_GFLOP: Final = 335  # a step of the training program is 402,653,184 FLOP: the cap is about 830 steps
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pacekeeper.protocol.errors import Code, Refused
 _APPLICATION_ID: Final = 0x50434B4C  # "PCKL": a file of another program is not opened
 _VERSION: Final = 1
 _CACHE_KIB: Final = 32_768  # per connection; the identity index is the only thing read at random
+_WAL_PAGES: Final = 8_000  # 32 MB: identities fall on random pages, and each is then written back once for many commits
 _IN_STEP: Final = 256  # identities asked for in one query
 _TABLES: Final = """
 CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, root BLOB NOT NULL, entries BLOB NOT NULL);
@@ -54,7 +55,6 @@ class SqliteStore:
         application_id, version = _pragma(db, "application_id"), _pragma(db, "user_version")
         if create and application_id == 0 and version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
             # SPEC log-2: write-ahead journal, synchronous FULL; both are read back, since a refusal is no error.
-            db.execute("PRAGMA page_size=4096")
             db.execute("PRAGMA journal_mode=WAL")
             db.executescript(
                 f"BEGIN; {_TABLES} PRAGMA application_id={_APPLICATION_ID}; PRAGMA user_version=1; COMMIT;"
@@ -62,7 +62,7 @@ class SqliteStore:
         elif application_id != _APPLICATION_ID or version != _VERSION:
             raise Refused(Code.UNSAFE_STATE, f"{self._path} is not a log store of version {_VERSION}")
         db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA wal_autocheckpoint=8000")
+        db.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
         if _pragma(db, "journal_mode") != "wal" or _pragma(db, "synchronous") != 2:
             raise Refused(Code.UNSAFE_STATE, f"{self._path} cannot be written durably: the write-ahead mode is refused")
         self._reader.execute("PRAGMA query_only=ON")

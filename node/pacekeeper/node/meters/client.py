@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 import grpc
 
-from pacekeeper.client.rpc import TEMPORARY
 from pacekeeper.node.meters.spool import Opening, SpooledCheckpoint
 from pacekeeper.node.meters.usage import PeriodFigure
 from pacekeeper.protocol.errors import Code, Refused
@@ -31,6 +30,9 @@ _FINAL: Final = frozenset(  # the same call would be refused again; whatever els
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
+# What a daemon says about its own condition. The room of the log's clients has the same list; a meter does not import
+# it, since that sets the environment of the whole training process.
+_PASSING: Final = frozenset({Code.OVERLOADED, Code.NOT_WITNESSED, Code.HALTED, Code.CLOCK_DISAGREES})
 _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -75,16 +77,24 @@ class GateClient:
             raise _refusal(str(error)) from None
 
     def report_usage(
-        self, job: str, figures: Iterable[PeriodFigure], *, closing: bool = False
+        self, job: str, figures: Iterable[PeriodFigure], notes: Iterable[str] = (), *, closing: bool = False
     ) -> gate_pb2.ReportUsageResponse:
-        """Report figures, cumulative per period. DaemonAway, UnknownJob, or Refused."""
-        request = gate_pb2.ReportUsageRequest(job=job, usage=[period_usage(item) for item in figures], closing=closing)
+        """Report figures, cumulative per period, and what they lack. DaemonAway, UnknownJob, or Refused.
+
+        SPEC metering-18: every report and checkpoint carries all notes of the job.
+        """
+        request = gate_pb2.ReportUsageRequest(
+            job=job, usage=[period_usage(item) for item in figures], closing=closing, uncounted=notes
+        )
         return self._call(lambda: self._stub.ReportUsage(request, timeout=self._deadline_s))
 
-    def record_checkpoint(self, job: str, checkpoint: SpooledCheckpoint) -> None:
+    def record_checkpoint(self, job: str, checkpoint: SpooledCheckpoint, notes: Iterable[str] = ()) -> None:
         """Tell of a saved model checkpoint. DaemonAway, UnknownJob, or Refused."""
         request = gate_pb2.RecordCheckpointRequest(
-            job=job, digest=checkpoint.digest, usage=[period_usage(item) for item in checkpoint.usage]
+            job=job,
+            digest=checkpoint.digest,
+            usage=[period_usage(item) for item in checkpoint.usage],
+            uncounted=notes,
         )
         self._call(lambda: self._stub.RecordCheckpoint(request, timeout=self._deadline_s))
 
@@ -126,7 +136,7 @@ def _answered(call: Callable[[], _Answer]) -> _Answer:
         if status is grpc.StatusCode.NOT_FOUND:
             raise UnknownJob(details) from None
         refused = _refusal(details)
-        if status in _FINAL and refused.code not in TEMPORARY:
+        if status in _FINAL and refused.code not in _PASSING:
             raise refused from None
         raise DaemonAway(details or status.name) from None
 

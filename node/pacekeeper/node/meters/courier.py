@@ -1,6 +1,7 @@
 """The two threads beside training: the recorder samples and spools, the courier talks to the daemon.
 
-The recorder never waits for the network, so a hung daemon does not blur a period's end. The courier carries whatever
+SPEC metering-3: the training thread's step makes no call, and every call has a deadline. The recorder never waits for
+the network, so a hung daemon does not blur a period's end. The courier carries whatever
 is outstanding, in any state of the daemon: opening, reporting and catching up are the same round.
 """
 
@@ -125,22 +126,22 @@ class Courier(threading.Thread):
         refusal: Refused | None = None
         for checkpoint in outstanding.checkpoints:
             try:
-                self._client.record_checkpoint(self._record.opening.job, checkpoint)
+                self._client.record_checkpoint(self._record.opening.job, checkpoint, outstanding.notes)
             except Refused as error:  # usage goes on being reported: one refused checkpoint mutes nothing else
                 refusal = error
             else:
                 self._record.acknowledge_checkpoint(checkpoint)
         figures = outstanding.figures
         while len(figures) > _FIGURES_PER_CALL:
-            self._report(figures[:_FIGURES_PER_CALL])
+            self._report(figures[:_FIGURES_PER_CALL], outstanding.notes)
             figures = figures[_FIGURES_PER_CALL:]
-        self._report(figures, closing=outstanding.closing)
+        self._report(figures, outstanding.notes, closing=outstanding.closing)
         if refusal is not None:
             raise refusal
 
-    def _report(self, figures: tuple[PeriodFigure, ...], *, closing: bool = False) -> None:
-        answer = self._client.report_usage(self._record.opening.job, figures, closing=closing)
-        self._record.acknowledge(figures, closing=closing)
+    def _report(self, figures: tuple[PeriodFigure, ...], notes: tuple[str, ...], *, closing: bool = False) -> None:
+        answer = self._client.report_usage(self._record.opening.job, figures, notes, closing=closing)
+        self._record.acknowledge(figures, notes, closing=closing)
         self._flag.order(reason_to_hold(answer.decision, answer.reason))
 
     def _lost(self, why: str) -> None:

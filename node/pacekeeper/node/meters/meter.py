@@ -26,6 +26,8 @@ from pacekeeper.node.meters.record import JobClock, JobRecord, log
 from pacekeeper.node.meters.settings import MeterSettings, resolve_settings
 from pacekeeper.node.meters.spool import Opening, SpooledJob
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.limits import MAX_TEXT_CHARS
+from pacekeeper.protocol.text import printable
 from pacekeeper.v1 import statements_pb2
 
 FRAMEWORK_COUNT: Final[int] = statements_pb2.METHOD_FRAMEWORK_COUNT
@@ -152,10 +154,13 @@ class Meter:
     def note_uncounted(self, what: str) -> None:
         """Record that something could not be counted: from here on the job's count is incomplete.
 
-        SPEC metering-16: what cannot be counted is named in the spool and said aloud, never taken for nothing.
+        SPEC metering-16: what cannot be counted is named to the daemon and said aloud, never taken for nothing.
+        SPEC metering-18: to be called before the step or the operations that it is about are counted.
         """
-        if self._record.note(what[:400]):
-            log.warning("the count is incomplete: %s", what)
+        sentence = printable(what)[:MAX_TEXT_CHARS]
+        if self._record.note(sentence):
+            log.warning("the count is incomplete: %s", sentence)
+            self._courier.wake()
 
     @property
     def held(self) -> str | None:

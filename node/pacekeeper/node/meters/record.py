@@ -12,12 +12,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
-from pacekeeper.node.meters.spool import Opening, SpooledCheckpoint, SpooledJob, remove_spool_file, write_spool_file
+from pacekeeper.node.meters.spool import (
+    MAX_NOTES,
+    Opening,
+    SpooledCheckpoint,
+    SpooledJob,
+    remove_spool_file,
+    write_spool_file,
+)
 from pacekeeper.node.meters.usage import PeriodFigure, UsageLedger
 
-MAX_NOTES: Final = 64  # a job that cannot count names some of the reasons, not each step's
 log = logging.getLogger("pacekeeper.meter")
 
 
@@ -35,10 +40,11 @@ class JobClock:
 
 @dataclass(frozen=True, slots=True)
 class Outstanding:
-    """What the daemon has not acknowledged yet."""
+    """What the daemon has not acknowledged yet, and every note: what the figures lack, as of the same moment."""
 
     figures: tuple[PeriodFigure, ...]
     checkpoints: tuple[SpooledCheckpoint, ...]
+    notes: tuple[str, ...]
     closing: bool
 
 
@@ -61,6 +67,7 @@ class JobRecord:
         self._lock = threading.Lock()
         self._disk = threading.Lock()  # writes to the file happen in the order of the states written
         self._acknowledged: dict[int, PeriodFigure] = {}
+        self._acknowledged_notes = 0
         self._acknowledged_close = False
         self._disk_failed = False
 
@@ -78,7 +85,7 @@ class JobRecord:
             self._sample()
 
     def note(self, text: str) -> bool:
-        """Record that something was not counted; whether that is news."""
+        """Record that something was not counted, before the figures that lack it; whether that is news."""
         with self._lock:
             if text in self._job.notes or len(self._job.notes) >= MAX_NOTES:
                 return False
@@ -106,7 +113,11 @@ class JobRecord:
         self.write()
 
     def write(self) -> None:
-        """Rewrite the spool file. A disk that refuses is said once, and tried again at the next write."""
+        """Rewrite the spool file. A disk that refuses is said once, and tried again at the next write.
+
+        SPEC metering-5: the file holds the job's whole state, and is rewritten about once a second, at each checkpoint
+        and at closing.
+        """
         with self._disk:
             with self._lock:
                 state = replace(self._job, usage=self._ledger.figures(), updated_ms=self._clock.now_ms())
@@ -133,12 +144,16 @@ class JobRecord:
         """What is to be sent: figures that changed since they were acknowledged, checkpoints, and the close."""
         with self._lock:
             changed = tuple(item for item in self._ledger.figures() if self._acknowledged.get(item.period) != item)
-            return Outstanding(changed, self._job.checkpoints, self._job.closed and not self._acknowledged_close)
+            closing = self._job.closed and not self._acknowledged_close
+            return Outstanding(changed, self._job.checkpoints, self._job.notes, closing)
 
-    def acknowledge(self, figures: tuple[PeriodFigure, ...], *, closing: bool = False) -> None:
-        """The daemon has these figures."""
+    def acknowledge(
+        self, figures: tuple[PeriodFigure, ...], notes: tuple[str, ...] = (), *, closing: bool = False
+    ) -> None:
+        """The daemon has these figures and notes."""
         with self._lock:
             self._acknowledged.update((item.period, item) for item in figures)
+            self._acknowledged_notes = max(self._acknowledged_notes, len(notes))
             self._acknowledged_close = self._acknowledged_close or closing
 
     def acknowledge_checkpoint(self, checkpoint: SpooledCheckpoint) -> None:
@@ -155,7 +170,8 @@ class JobRecord:
     def delivered(self) -> bool:
         """Whether the daemon has everything, the close included."""
         with self._lock:
-            return self._acknowledged_close and not self._job.checkpoints
+            told = self._acknowledged_notes >= len(self._job.notes)
+            return self._acknowledged_close and told and not self._job.checkpoints
 
     def _sample(self) -> None:
         if not self._job.closed:

@@ -21,6 +21,7 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.text import printable
 
 CALENDAR_NAME: Final = "calendar.json"
+MAX_NOTES: Final = 64  # a job that cannot count names some of the reasons, not each step's
 MAX_SPOOL_BYTES: Final = 64 * 1024 * 1024  # a year of one-minute periods takes about 40 MB
 _NAME: Final = re.compile(r"[0-9a-f]{32}\.json")
 

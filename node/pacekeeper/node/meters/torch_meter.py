@@ -158,11 +158,14 @@ class TorchMeter:
             self._hand_over(self._meter)
 
     def _hand_over(self, meter: Meter) -> None:
-        """Give the meter what was counted, evaluations before its opening included."""
-        meter.add(self._flop)
-        self._flop = 0
+        """Give the meter what was counted, evaluations before its opening included.
+
+        SPEC metering-18: what was not counted goes first, so that no figure is on its way without it.
+        """
         while self._reasons:
             meter.note_uncounted(f"PyTorch: {self._reasons.pop(0)}")
+        meter.add(self._flop)
+        self._flop = 0
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._rearm()  # a forward pass that was interrupted never reached its end

@@ -62,7 +62,7 @@ class Lineage:
     def declare(self, run: Run) -> None:
         """Add a run; its parents are completed by what its initial digest equals.
 
-        SPEC compute-5: an initial digest that equals a logged checkpoint's MUST link the run to it, declared or not.
+        SPEC lineage-4: an initial digest that equals a logged checkpoint's MUST link the run to it, declared or not.
         """
         found = set(run.parents)
         if run.initial_digest:
@@ -77,7 +77,7 @@ class Lineage:
     def add_record(self, record: Record) -> list[Run]:
         """Add a checkpoint record; return earlier runs of the same lab that it turns out to be the start of.
 
-        SPEC compute-6: a record MUST link back to runs of its lab that declared its digest, unless that makes a loop.
+        SPEC lineage-5: a record MUST link back to runs of its lab that declared its digest, unless that makes a loop.
         """
         run = self.runs[record.run]
         run.records.append(record)
@@ -97,7 +97,7 @@ class Lineage:
     def inherited(self, run: Run) -> Bounds:
         """Return the compute that a run has from its ancestors, each source once at its latest reached checkpoint.
 
-        SPEC compute-7: merging MUST take, per source run, the later checkpoint of its chain, and then add.
+        SPEC lineage-6: merging MUST take, per source run, the later checkpoint of its chain, and then add.
         """
         if run._version != self._version:
             low = high = 0

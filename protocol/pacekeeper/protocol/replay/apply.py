@@ -22,7 +22,7 @@ from pacekeeper.protocol.replay import chain, declarations
 from pacekeeper.protocol.replay.deadlines import advance
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import FindingEntry, State, Verify
-from pacekeeper.protocol.statements import parse_statement
+from pacekeeper.protocol.statements import parse_statement, read_statement
 from pacekeeper.v1 import envelope_pb2
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -106,6 +106,7 @@ def admit(
 ) -> Applied:
     """Apply a parsed envelope as the next entry, or raise Refused with the state untouched.
 
+    SPEC replay-11: what is admitted MUST be what apply would apply, and a refusal MUST have no effect.
     Legal only while no deadline is due at sequenced_at_ms and the log is not silent: a Tick comes first otherwise,
     since deadlines are facts of the log and not of a submission (ValueError).
     """
@@ -139,9 +140,9 @@ def admit(
 
 
 def _apply_statement(state: State, envelope: envelope_pb2.Envelope, verify: Verify, found: list[Violation]) -> Applied:
-    statement = parse_statement(envelope)
+    statement, reading = read_statement(envelope)
     statement_id = _authorise(state, envelope, statement, verify)
-    _RULES[state.agreement.rules_version].effects[type(statement)](state, statement, statement_id, found)
+    _RULES[state.agreement.rules_version].effects[type(statement)](state, statement, statement_id, found, reading)
     return Applied(state.size, statement_id, statement, found)
 
 
@@ -178,12 +179,12 @@ def _check_tick(state: State, statement: pb.Tick) -> None:
         raise Refused(Code.BAD_TICK, f"a tick at index {state.size} names index {statement.index}")
 
 
-def _apply_tick(state: State, statement: pb.Tick, _id: bytes, _found: list[Violation]) -> None:
+def _apply_tick(state: State, statement: pb.Tick, _id: bytes, _found: list[Violation], _reading: None) -> None:
     _check_tick(state, statement)
     state.ticks += 1
 
 
-def _apply_finding(state: State, statement: pb.Finding, _id: bytes, _found: list[Violation]) -> None:
+def _apply_finding(state: State, statement: pb.Finding, _id: bytes, _found: list[Violation], _reading: None) -> None:
     # SPEC replay-8: a finding MUST NOT be repeated by its party, nor speak of a tree that is not there yet.
     if statement.as_of > state.size:
         raise Refused(Code.BAD_AS_OF, "a finding about a tree that is not there yet")

@@ -22,7 +22,7 @@ _WHOLE_LIFE: Final = 0  # the matter of a run
 def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], found: list[Violation]) -> None:
     """Add a change of a lab's total in a period to the lab's and its party's windows, and judge them.
 
-    SPEC compute-9: window caps MUST be judged for each lab alone, and for all labs of a party together.
+    SPEC compute-6: window caps MUST be judged for each lab alone, and for all labs of a party together.
     """
     for kind, windows in (
         (ViolationKind.LAB_CAP, state.lab_windows[lab]),
@@ -41,7 +41,7 @@ def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], 
 def judge_runs(state: State, runs: Iterable[Run], period: int, found: list[Violation]) -> None:
     """Judge runs, with all that they inherit, under every run cap for their lab.
 
-    SPEC compute-10: a run cap MUST be checked against the run's own compute and that of all its ancestors.
+    SPEC compute-7: a run cap MUST be checked against the run's own compute and that of all its ancestors.
     """
     for cap in state.run_caps:
         for run in runs:
@@ -60,7 +60,7 @@ def resolve(
 ) -> None:
     """Decide a matter whose time to be narrowed is over, if it is undecided still.
 
-    SPEC compute-8: an outcome indeterminate for the agreed number of periods MUST count as exceeded.
+    SPEC compute-5: an outcome indeterminate for the agreed number of periods MUST count as exceeded.
     """
     cap = next(cap for cap in state.agreement.caps if cap.id == cap_id)
     status = state.cap_status[cap_id, subject]
@@ -106,6 +106,7 @@ def _judge(
 
 
 def _begins(convicted: set[int], matter: int) -> bool:
+    # SPEC compute-9: a stretch of neighbouring matters over one cap MUST be one violation, whatever a correction shows.
     return convicted.isdisjoint((matter - 1, matter, matter + 1))
 
 

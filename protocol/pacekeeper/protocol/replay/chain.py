@@ -6,23 +6,29 @@ on. A late account is accepted until the period closes and stays late; a Correct
 
 from __future__ import annotations
 
-from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, figure_bounds
+from typing import Final
+
+from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, interval
 from pacekeeper.protocol.compute.calendar import shift_by_silences
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay.caps import judge_runs, judge_windows
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.state import Account, LabState, State
+from pacekeeper.protocol.statements import Reading
 from pacekeeper.v1 import statements_pb2 as pb
+
+_SWEEP: Final = 8  # attestations of a lab between two looks for what can be dropped
 
 
 def apply_attestation(
-    state: State, statement: pb.ComputeAttestation, statement_id: bytes, found: list[Violation]
+    state: State, statement: pb.ComputeAttestation, statement_id: bytes, found: list[Violation], reading: Reading
 ) -> None:
     """The account of a period, in order or filling a gap."""
     lab = state.labs[statement.lab]
-    _check_link(state, lab, statement.link)
-    period = statement.account.period
+    link = statement.link
+    _check_link(state, lab, link)
+    period = reading.period
     if period != lab.next_period and period not in lab.gaps:
         # SPEC chain-4: a period MUST follow one that is attested or declared a gap, and MUST be attested once.
         if period > lab.next_period:
@@ -31,9 +37,9 @@ def apply_attestation(
     _check_over(state, period)
     if is_closed(state, period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no account any more; declare a gap")
-    account = _read_account(state, lab, statement.account, statement_id)
+    account = _make_account(state, lab, reading, statement_id)
     # Nothing is refused from here on.
-    _extend_chain(lab, statement.link, statement_id, state.size)
+    _extend_chain(lab, link, statement_id, state.size)
     lab.attested += 1
     # SPEC chain-10: an account MUST count as late from its deadline on, and mends what is missing without undoing it.
     if period < lab.due_period:
@@ -48,7 +54,7 @@ def apply_attestation(
     _forget(state, lab)
 
 
-def apply_gap(state: State, statement: pb.Gap, statement_id: bytes, _found: list[Violation]) -> None:
+def apply_gap(state: State, statement: pb.Gap, statement_id: bytes, _found: list[Violation], _reading: None) -> None:
     """Periods that have no account yet, said openly. It lets the chain go on and excuses nothing."""
     lab = state.labs[statement.lab]
     _check_link(state, lab, statement.link)
@@ -64,7 +70,9 @@ def apply_gap(state: State, statement: pb.Gap, statement_id: bytes, _found: list
     _forget(state, lab)
 
 
-def apply_correction(state: State, statement: pb.Correction, statement_id: bytes, found: list[Violation]) -> None:
+def apply_correction(
+    state: State, statement: pb.Correction, statement_id: bytes, found: list[Violation], reading: Reading
+) -> None:
     """A new account in place of the one in force."""
     lab = state.labs[statement.lab]
     _check_link(state, lab, statement.link)
@@ -75,7 +83,7 @@ def apply_correction(state: State, statement: pb.Correction, statement_id: bytes
         raise Refused(Code.BAD_CORRECTION, f"that is not the account in force of period {period}")
     if is_closed(state, period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no correction any more")
-    account = _read_account(state, lab, statement.account, statement_id)
+    account = _make_account(state, lab, reading, statement_id)
     _extend_chain(lab, statement.link, statement_id, state.size)
     lab.corrections += 1
     lab.accounts[period] = account
@@ -139,36 +147,33 @@ def check_margins(state: State, estimates: object) -> None:
     margins = state.agreement.margins
     for estimate in estimates:  # type: ignore[attr-defined]
         allowed = margins.get(estimate.method)
-        # SPEC compute-11: a margin MUST be within what the agreement allows for its method.
+        # SPEC compute-8: a margin MUST be within what the agreement allows for its method.
         if allowed is None or estimate.margin_ppm > allowed:
             raise Refused(Code.MARGIN_TOO_WIDE, "the agreement does not allow that margin for that method")
 
 
-def _read_account(state: State, lab: LabState, account: pb.PeriodAccount, statement_id: bytes) -> Account:
+def _make_account(state: State, lab: LabState, reading: Reading, statement_id: bytes) -> Account:
     figures: list[tuple[str, Bounds]] = []
-    low = high = training_ms = 0
+    low = high = 0
     runs = state.lineage.runs
     prefix = lab.id + "/"
-    for figure in account.figures:
-        name = prefix + figure.run
+    allowed = state.agreement.margins
+    for method, margin_ppm in reading.margins:
+        # SPEC compute-8: a margin MUST be within what the agreement allows for its method.
+        if margin_ppm > allowed.get(method, -1):
+            raise Refused(Code.MARGIN_TOO_WIDE, "the agreement does not allow that margin for that method")
+    for run, amount, margin_ppm in reading.figures:
+        name = prefix + run
         # SPEC lineage-3: compute and checkpoints MUST be of a run that the lab has declared.
         if name not in runs:
-            raise Refused(Code.UNKNOWN_RUN, f'lab {lab.id} has not declared run "{figure.run}"')
-        estimates = figure.estimates
-        check_margins(state, estimates)
-        bounds = figure_bounds(estimates)
+            raise Refused(Code.UNKNOWN_RUN, f'lab {lab.id} has not declared run "{run}"')
+        bounds = interval(amount, margin_ppm)
         figures.append((name, bounds))
         low += bounds.low
         high += bounds.high
-        training_ms += figure.chip_ms
-    capacity = sum(pool.count for pool in account.pools) * state.agreement.calendar.period_ms
-    used = claimed = 0
-    for use in account.time:
-        used += use.chip_ms
-        if use.category == pb.CATEGORY_TRAINING:
-            claimed = use.chip_ms
+    capacity = reading.chips * state.agreement.calendar.period_ms
     # SPEC chain-8: chip-time by category MUST add up to the pools' capacity, and that of training to the runs' sum.
-    if used != capacity or claimed != training_ms:
+    if reading.used_ms != capacity or reading.training_ms != reading.figures_ms:
         raise Refused(Code.DOES_NOT_ADD_UP, "chip-time does not add up to the pools' capacity or to the runs")
     return Account(statement_id, state.size, tuple(figures), Bounds(low, high))
 
@@ -200,7 +205,7 @@ def _count(
 
 
 def _check_records(state: State, run: Run, period: int, found: list[Violation]) -> None:
-    """SPEC compute-12: a checkpoint record below what is attested for the periods before it MUST become a violation."""
+    """SPEC lineage-7: a checkpoint record below what is attested for the periods before it MUST become a violation."""
     for record in reversed(run.records):
         if record.period <= period:
             return
@@ -221,7 +226,9 @@ def _check_records(state: State, run: Run, period: int, found: list[Violation]) 
 
 
 def _forget(state: State, lab: LabState) -> None:
-    """Drop what no statement can refer to any more, so that memory does not grow with the log."""
+    """Drop, now and then, what no statement can refer to any more, so that memory does not grow with the log."""
+    if lab.attested % _SWEEP:
+        return
     accounts = lab.accounts
     while accounts:
         period = next(iter(accounts))

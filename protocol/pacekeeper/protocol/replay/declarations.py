@@ -13,7 +13,9 @@ from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
 
 
-def apply_declaration(state: State, statement: pb.RunDeclaration, _id: bytes, _found: list[Violation]) -> None:
+def apply_declaration(
+    state: State, statement: pb.RunDeclaration, _id: bytes, _found: list[Violation], _reading: None
+) -> None:
     """A lab opens a run.
 
     SPEC lineage-1: a run MUST be declared once, and each parent MUST be the leaf index of a checkpoint record.
@@ -41,7 +43,9 @@ def apply_declaration(state: State, statement: pb.RunDeclaration, _id: bytes, _f
     )
 
 
-def apply_record(state: State, statement: pb.CheckpointRecord, _id: bytes, found: list[Violation]) -> None:
+def apply_record(
+    state: State, statement: pb.CheckpointRecord, _id: bytes, found: list[Violation], _reading: None
+) -> None:
     """A checkpoint of a run: where later runs may start from, frozen as it is here.
 
     SPEC lineage-2: a run's records MUST go up in steps and never down in compute, and never below its account.

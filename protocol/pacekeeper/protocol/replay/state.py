@@ -36,7 +36,7 @@ class Authority(NamedTuple):
     public_key: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Account:
     """The account of a period in force: the statement's identity and leaf index, and the interval per run."""
 
@@ -175,7 +175,10 @@ class State:
             self.voids.append(VoidEntry(index, code, message))
 
     def digest(self) -> bytes:
-        """SHA-256 over a canonical description of the state: equal exactly when two replays agree."""
+        """SHA-256 over a canonical description of the state.
+
+        SPEC replay-12: equal entries MUST lead to equal states; this is how two replays compare theirs.
+        """
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).digest()
 
     def describe(self) -> dict[str, object]:

@@ -1,0 +1,131 @@
+"""The command line as a person meets it: arguments in; output, error output and exit status out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from status_server import free_port
+
+from pacekeeper.cli.main import main
+
+PARTIES = ("norland", "sudland", "westmere", "eastholm")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did. Nobody is ever shown a traceback, so that is checked of each."""
+
+    status: int
+    out: str
+    err: str
+
+
+def pacekeeper(*arguments: object) -> Outcome:
+    """Run one command in this process, by the same entry point that the installed script calls."""
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.argv
+    sys.argv = ["pacekeeper", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as leaving:
+        status = leaving.code
+    finally:
+        sys.argv = before
+    assert isinstance(status, int)
+    assert "Traceback" not in out.getvalue() + err.getvalue()
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+def must(*arguments: object) -> str:
+    """Run a command that has to succeed; return what it printed."""
+    outcome = pacekeeper(*arguments)
+    assert outcome.status == 0, outcome.err
+    return outcome.out
+
+
+@dataclass(frozen=True)
+class Founding:
+    """A directory in which four countries and a lab have founded an agreement, as the README tells them to."""
+
+    root: Path
+
+    @property
+    def document(self) -> Path:
+        return self.root / "agreement.md"
+
+    @property
+    def bundle(self) -> Path:
+        return self.root / "bundle"
+
+    @property
+    def identities(self) -> list[Path]:
+        return sorted(self.root.glob("*/*.public.toml"))
+
+    def identity_options(self) -> list[str]:
+        return [word for path in self.identities for word in ("--identity", str(path))]
+
+    def copy(self, target: Path) -> Founding:
+        shutil.copytree(self.root, target)
+        return Founding(target)
+
+
+def found(root: Path) -> Founding:
+    """keygen for everybody, agreement new, lint, sign, assemble."""
+    founding = Founding(root)
+    ports = {name: free_port() for name in (*PARTIES, "log", "http")}
+    for party in PARTIES:
+        must("keygen", "party", party, "--out", root / party, "--name", party.capitalize())
+        must("keygen", "verifier", party, "--out", root / f"{party}-v", "--address", f"127.0.0.1:{ports[party]}")
+    must("keygen", "lab", "borealis", "--out", root / "borealis", "--party", "norland", "--name", "Borealis AI")
+    log = ("--address", f"127.0.0.1:{ports['log']}", "--url", f"http://127.0.0.1:{ports['http']}")
+    must("keygen", "log", "example.org/pacekeeper", "--out", root / "log", *log)
+    new = ("--title", "A test agreement", "--cap", "frontier:run:1e24 FLOP", "--cap", "quarter:lab:5e24 FLOP:90")
+    must(
+        "agreement",
+        "new",
+        *founding.identity_options(),
+        *new,
+        "--epoch",
+        "2026-01-01T00:00:00Z",
+        "--out",
+        root / "agreement.md",
+    )
+    must("agreement", "lint", founding.document)
+    signatures: list[str] = []
+    for party in PARTIES:
+        signature = root / f"{party}.sig"
+        must("agreement", "sign", founding.document, "--key", root / party / "keys/party.key", "--out", signature)
+        signatures += ["--signature", str(signature)]
+    must(
+        "agreement", "assemble", founding.document, *signatures, *founding.identity_options(), "--out", founding.bundle
+    )
+    return founding
+
+
+@pytest.fixture(scope="session")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Founding:
+    """Founded once; a test that changes anything takes the fixture `founding`."""
+    return found(tmp_path_factory.mktemp("founding"))
+
+
+@pytest.fixture
+def founding(founded: Founding, tmp_path: Path) -> Founding:
+    return founded.copy(tmp_path / "site")
+
+
+@pytest.fixture(name="pacekeeper")
+def _pacekeeper() -> Callable[..., Outcome]:
+    return pacekeeper
+
+
+@pytest.fixture(name="must")
+def _must() -> Callable[..., str]:
+    return must
