@@ -38,7 +38,7 @@ class Config:
 
 
 TINY: Final = Config(entries=2_500, repeats=1, memory=(2_500,), raw_s=0.2)
-QUICK: Final = Config(entries=20_000, repeats=3, memory=(5_000, 20_000), raw_s=1.0)
+QUICK: Final = Config(entries=20_000, repeats=2, memory=(5_000, 20_000), raw_s=1.0)
 FULL: Final = Config(entries=200_000, repeats=3, memory=(50_000, 200_000))
 HUGE: Final = Config(entries=200_000, repeats=3, memory=(50_000, 200_000, 1_000_000))
 

@@ -20,7 +20,7 @@ from typing import Final
 from benchmarks.support.children import RawWorkers
 from benchmarks.support.figures import Figure, Figures, Table
 from benchmarks.support.founding import LABS
-from benchmarks.support.probes import Probes, cpu_s, resident_bytes
+from benchmarks.support.probes import Probes, cpu_s
 from benchmarks.support.script import Item, script
 from benchmarks.support.site import Site
 from pacekeeper.client.submit import Accepted, LogClient
@@ -42,7 +42,7 @@ class Config:
 
 
 TINY: Final = Config(entries=512, rounds=1, rows=((64, False), (64, True)), raw_s=0.1)
-QUICK: Final = Config(entries=4_096, rounds=3)
+QUICK: Final = Config(entries=2_048, rounds=3)
 FULL: Final = Config(entries=8_192, rounds=6)
 
 
@@ -57,7 +57,6 @@ class _Row:
     client_us: list[float] = field(default_factory=list)
     verifiers_us: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-    growth_bytes: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -108,9 +107,9 @@ def _figure(row: _Row, raw: str, busy_us: float) -> Figure:
 
 
 def _table(rows: Sequence[_Row]) -> Table:
-    columns = ("row", "log", "client", "each verifier", "raw verify", "entries a second", "memory's growth")
+    columns = ("row", "log", "client", "each verifier", "raw verify", "entries a second")
     return Table(
-        "CPU us an entry by process, medians of the rounds; wall rate, and the log's memory in bytes an entry",
+        "CPU us an entry by process, medians of the rounds, and the wall rate",
         columns,
         tuple(
             (
@@ -120,7 +119,6 @@ def _table(rows: Sequence[_Row]) -> Table:
                 f"{median(row.verifiers_us):.0f}" if row.verifiers_us else "-",
                 f"{median(row.raw_us):.1f}",
                 f"{median(row.rates):,.0f}",
-                f"{row.growth_bytes:.0f}",
             )
             for row in rows
         ),
@@ -151,7 +149,7 @@ async def _rounds(
     async with site.client() as client:
         if pids:
             await settled(client, len(pids))
-        before_us, resident = 0.0, 0
+        before_us = 0.0
         for number in range(config.rounds + 1):
             start, log_s, own_s = time.perf_counter(), cpu_s(log.pid), time.process_time()
             verifiers_s = [cpu_s(pid) for pid in pids]
@@ -163,9 +161,7 @@ async def _rounds(
                 await settled(client, len(pids))
             log_s = cpu_s(log.pid) - log_s
             after_us = probes.take()
-            if number == 0:  # the first round warms up
-                resident = resident_bytes(log.pid)
-            else:
+            if number > 0:  # the first round warms up
                 row.log_us.append(log_s / config.entries * 1e6)
                 row.raw_us.append((before_us + after_us) / 2)
                 row.client_us.append(client_s / config.entries * 1e6)
@@ -173,7 +169,6 @@ async def _rounds(
                 each = [cpu_s(pid) - before for pid, before in zip(pids, verifiers_s, strict=True)]
                 row.verifiers_us.extend(seconds / config.entries * 1e6 for seconds in each)
             before_us = after_us
-        row.growth_bytes = (resident_bytes(log.pid) - resident) / (config.rounds * config.entries)
 
 
 async def _submit(client: LogClient, items: Sequence[Item], batch: int) -> None:

@@ -32,7 +32,7 @@ class Config:
 
 
 TINY: Final = Config(sizes=(1, 300, 900), settle_s=0.05)
-QUICK: Final = Config(sizes=(1, 20_000, 50_000))
+QUICK: Final = Config(sizes=(1, 10_000, 30_000))
 FULL: Final = Config(sizes=(1, 80_000, 180_000))
 HUGE: Final = Config(sizes=(1, 200_000, AT))
 

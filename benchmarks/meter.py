@@ -35,6 +35,7 @@ def measure(config: Config, work: Path) -> Figures:
         facts = job("meter", config.size, work)
     step_us = facts["step_cpu_s"] * 1e6
     inside_us = facts["call_us"] + facts["beside_us"]
+    beside = facts["beside_us_per_s"]
     said = f"{facts['step_cpu_s'] * 1000:.0f} ms of CPU a step; {facts['raw']}"
     return Figures(
         "meter",
@@ -43,9 +44,16 @@ def measure(config: Config, work: Path) -> Figures:
         (
             Figure("CPU inside the meter", inside_us / step_us * 100, "% of the step's", said, BOUND_PERCENT),
             Figure("in the training thread, per step", facts["call_us"], "us", said),
-            Figure("in the threads beside it, per second of training", facts["beside_us_per_s"], "us", said),
+            Figure("in the threads beside it, per second of training", sum(beside.values()), "us", said),
         ),
-        (_table(facts, inside_us),),
+        (
+            _table(facts, inside_us),
+            Table(
+                "CPU us a second of the threads beside training",
+                ("thread", "us"),
+                tuple((name, f"{us:.0f}") for name, us in beside.items()),
+            ),
+        ),
         (f"{facts['steps']} steps; the default of a report every 0.5 s and a spool file every 1 s",),
     )
 
@@ -54,7 +62,7 @@ def _table(facts: dict[str, Any], inside_us: float) -> Table:
     rows = (
         ("Meter.step alone (the three-line loop)", f"{facts['raw_step_us']:.2f}"),
         ("metered call: argument shapes looked up, Meter.step", f"{facts['call_us']:.1f}"),
-        (f"{facts['threads']} threads beside training: recorder, courier, gRPC", f"{facts['beside_us']:.1f}"),
+        ("threads beside training: recorder, courier, gRPC", f"{facts['beside_us']:.1f}"),
         ("meter, together", f"{inside_us:.1f}"),
         ("step: CPU of all threads", f"{facts['step_cpu_s'] * 1e6:,.0f}"),
         ("step: wall", f"{facts['step_wall_s'] * 1e6:,.0f}"),

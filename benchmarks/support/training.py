@@ -8,6 +8,7 @@ opened (its recorder and courier, and gRPC's own), while training goes on.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,16 +61,16 @@ def run_training(size: str, directory: Path) -> dict[str, Any]:
         parameters, loss = metered(parameters, text)  # counts the operations, once for this shape
         loss.block_until_ready()
         beside = threads() - before
-        steps, step_s, wall_s, beside_s = 0, 0.0, 0.0, 0.0
-        while wall_s < shape.seconds:
-            cpu, wall, others = time.process_time(), time.perf_counter(), _beside_s(beside)
+        first = _beside_s(beside)
+        cpu, wall, steps = time.process_time(), time.perf_counter(), 0
+        while time.perf_counter() - wall < shape.seconds:
             parameters, loss = metered(parameters, text)
             loss.block_until_ready()
-            wall_s += time.perf_counter() - wall
-            others = _beside_s(beside) - others
-            step_s += time.process_time() - cpu - others
-            beside_s += others
             steps += 1
+        wall_s = time.perf_counter() - wall
+        spent = {name: seconds - first[name] for name, seconds in _beside_s(beside).items()}
+        beside_s = sum(spent.values())
+        step_s = time.process_time() - cpu - beside_s
         probes.take()
         call_us = _call_us(meter_step(meter, _nothing, steps=0), parameters, text, shape.calls)
         raw_step_us = _raw_step_us(meter, shape.calls)
@@ -83,14 +84,19 @@ def run_training(size: str, directory: Path) -> dict[str, Any]:
         "call_us": call_us,
         "raw_step_us": raw_step_us,
         "beside_us": beside_s / steps * 1e6,
-        "beside_us_per_s": beside_s / wall_s * 1e6,
-        "threads": len(beside),
+        "beside_us_per_s": {name: seconds / wall_s * 1e6 for name, seconds in spent.items()},
         "raw": probes.said(),
     }
 
 
-def _beside_s(beside: set[int]) -> float:
-    return sum(map(thread_cpu_s, beside))
+def _beside_s(beside: set[int]) -> dict[str, float]:
+    """CPU seconds so far of the threads beside training: the meter's own two by name, and gRPC's together."""
+    named = {thread.native_id: thread.name for thread in threading.enumerate()}
+    spent = {"pacekeeper-recorder": 0.0, "pacekeeper-courier": 0.0, "gRPC": 0.0}
+    for thread in beside:
+        name = named.get(thread, "gRPC")
+        spent[name if name in spent else "gRPC"] += thread_cpu_s(thread)
+    return spent
 
 
 def _nothing(parameters: Any, text: Any) -> Any:

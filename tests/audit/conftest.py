@@ -82,3 +82,22 @@ def compliant(tmp_path: Path) -> PublishedLog:
 @pytest.fixture
 def breached(tmp_path: Path) -> PublishedLog:
     return PublishedLog(breached_world(), tmp_path / "log")
+
+
+QUORUM = ("norland", "sudland", "westmere")
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> list[PublishedLog]:
+    """A log below one tile and one with tiles on two levels, both with exactly a quorum of cosignatures."""
+    small = World(period="10 s")
+    small.declare("borealis", "run-1", at=small.start(0))
+    small.to(small.end(0))
+    small.attest("borealis", 0, {"run-1": 500})
+    large = World(period="1 d", tick="10 min")
+    large.ticks(large.state.last_time_ms, large.state.last_time_ms + 258 * 600_000)
+    logs = []
+    for number, world in enumerate((small, large)):
+        logs.append(PublishedLog(world, tmp_path_factory.mktemp(f"log{number}"), cosigners=QUORUM))
+    assert "tile/1/000.p/1" in logs[1].files()
+    return logs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -129,3 +130,55 @@ def _pacekeeper() -> Callable[..., Outcome]:
 @pytest.fixture(name="must")
 def _must() -> Callable[..., str]:
     return must
+
+
+ROLES = {"log": "log/log.toml", "verifier": "norland-v/verifier.toml", "lab": "borealis/lab.toml"}
+
+
+@pytest.fixture
+def site(founding: Founding) -> Founding:
+    """A founding in which a log, a verifier and a lab are initialised and nothing runs."""
+    must("log", "init", founding.root / "log", "--bundle", founding.bundle, "--listen", f"127.0.0.1:{free_port()}",
+         "--http-listen", f"127.0.0.1:{free_port()}")  # fmt: skip
+    listen = f"127.0.0.1:{free_port()}"
+    must("verifier", "init", founding.root / "norland-v", "--party", "norland", "--bundle", founding.bundle,
+         "--listen", listen)  # fmt: skip
+    must("lab", "init", founding.root / "borealis", "--lab", "borealis", "--bundle", founding.bundle)
+    return founding
+
+
+class Doctor:
+    """Asks the doctor about a role of a site."""
+
+    def __init__(self, site: Founding) -> None:
+        self.site = site
+        self.root = site.root
+
+    def config(self, role: str) -> Path:
+        return Path(self.root / ROLES[role])
+
+    def examine(self, role: str, *options: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
+        """The exit status, and the checks by name."""
+        outcome = pacekeeper("doctor", self.config(role), "--json", *options)
+        said = json.loads(outcome.out)
+        assert said["status"] == outcome.status
+        checks: dict[str, list[dict[str, str]]] = {}
+        for check in said["checks"]:
+            assert check["level"] == "ok" or check["advice"], "what is not well comes with what to do"
+            checks.setdefault(check["name"], []).append(check)
+        return outcome.status, checks
+
+    def failing(self, role: str) -> tuple[int, set[str]]:
+        """The exit status without asking anybody else, and the names of what failed."""
+        status, checks = self.examine(role, "--offline")
+        return status, {name for name, made in checks.items() if any(check["level"] == "fail" for check in made)}
+
+    def rewrite(self, role: str, old: str, new: str) -> None:
+        text = self.config(role).read_text()
+        assert old in text
+        self.config(role).write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture
+def doctor(site: Founding) -> Doctor:
+    return Doctor(site)

@@ -27,6 +27,7 @@ class JobBook:
     opening: gate_pb2.OpenJobRequest
     usage: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     checkpoints: dict[bytes, list[tuple[int, int, int, int]]] = field(default_factory=dict)
+    checkpoint_notes: dict[bytes, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     closed: bool = False
 
@@ -112,7 +113,7 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
         self._enter("checkpoint", context)
         book = self._known(request.job, context)
         with self._lock:
-            book.notes = list(request.uncounted)
+            book.checkpoint_notes[request.digest] = list(request.uncounted)
             book.checkpoints[request.digest] = [
                 (item.period, int.from_bytes(item.flop, "big"), item.steps, item.chip_ms) for item in request.usage
             ]

@@ -16,8 +16,9 @@ from recording_gate import RecordingGate, eventually
 
 from pacekeeper.node.meters.client import DaemonAway, GateClient, UnknownJob
 from pacekeeper.node.meters.meter import Meter
+from pacekeeper.node.meters.record import JobClock, JobRecord
 from pacekeeper.node.meters.settings import MeterSettings, OnDaemonDown, resolve_settings
-from pacekeeper.node.meters.spool import read_spool_file, spool_files, write_calendar
+from pacekeeper.node.meters.spool import MAX_NOTES, Opening, SpooledJob, read_spool_file, spool_files, write_calendar
 from pacekeeper.node.meters.usage import PeriodCalendar
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import gate_pb2, statements_pb2
@@ -163,11 +164,12 @@ def test_what_was_not_counted_reaches_the_daemon_before_the_figures_that_lack_it
 
 def test_a_checkpoint_tells_what_was_not_counted_by_itself(gate: RecordingGate) -> None:
     """SPEC metering-18: its record is made before the next report."""
-    with Meter.open("run-1", settings=gate.settings(report_s=30.0)) as meter:
-        opening, usage = meter._record.opening, (PeriodFigure(0, 1, 1, 1),)
-        with GateClient(gate.socket, 5.0) as client:
-            client.record_checkpoint(opening.job, SpooledCheckpoint(DIGEST, usage), ("a kernel",))
-        assert gate.job.notes == ["a kernel"]
+    with Meter.open("run-1", settings=gate.settings()) as meter:
+        meter.checkpoint(b"\1" * 32)
+        eventually(lambda: bool(gate.job.checkpoints), "the first checkpoint arrives")
+        meter.note_uncounted("a kernel")
+        meter.checkpoint(DIGEST)
+    assert gate.job.checkpoint_notes == {b"\1" * 32: [], DIGEST: ["a kernel"]}
 
 
 def test_a_note_that_comes_as_the_job_closes_is_told_before_the_file_goes(stopped_gate: RecordingGate) -> None:
@@ -354,6 +356,7 @@ _KILLED = """
 import sys, time
 from pathlib import Path
 from pacekeeper.node.meters.meter import Meter
+from pacekeeper.node.meters.record import JobClock, JobRecord
 from pacekeeper.node.meters.settings import MeterSettings
 meter = Meter.open("run-1", settings=MeterSettings(Path(sys.argv[1]), Path(sys.argv[2]), spool_s=0.05, report_s=0.05))
 while True:

@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -157,6 +158,6 @@ def _try_to_bind(host: str, port: int) -> int | None:
 
 def check_python() -> Iterator[Check]:
     """Information: the interpreter, and which optional extras are installed."""
-    yield ok("python", f"Python {platform.python_version()} at {os.fsdecode(os.path.realpath('/proc/self/exe'))}")
+    yield ok("python", f"Python {platform.python_version()} at {sys.executable}")
     found = [f"{name} {importlib.metadata.version(name)}" for name in _EXTRAS if importlib.util.find_spec(name)]
     yield ok("extras", f"for metering: {', '.join(found) or 'none installed; lab exec needs none'}")

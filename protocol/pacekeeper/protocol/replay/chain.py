@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, interval
-from pacekeeper.protocol.compute.calendar import shift_by_silences
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay.caps import judge_runs, judge_windows
@@ -35,7 +34,7 @@ def apply_attestation(
             raise Refused(Code.PERIOD_SKIPPED, f"period {lab.next_period} has neither attestation nor gap")
         raise Refused(Code.PERIOD_TAKEN, f"period {period} is accounted for; a correction mends it")
     _check_over(state, period)
-    if is_closed(state, period):
+    if state.is_closed(period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no account any more; declare a gap")
     account = _make_account(state, lab, reading, statement_id)
     # Nothing is refused from here on.
@@ -81,7 +80,7 @@ def apply_correction(
     # SPEC chain-6: a correction MUST name the account in force of a period that is still open.
     if old is None or old.id != statement.corrects:
         raise Refused(Code.BAD_CORRECTION, f"that is not the account in force of period {period}")
-    if is_closed(state, period):
+    if state.is_closed(period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no correction any more")
     account = _make_account(state, lab, reading, statement_id)
     _extend_chain(lab, statement.link, statement_id, state.size)
@@ -92,16 +91,6 @@ def apply_correction(
         change[run] = change.get(run, NOTHING).plus(bounds)
     total = Bounds(account.total.low - old.total.low, account.total.high - old.total.high)
     _count(state, lab, period, tuple(sorted(change.items())), total, found)
-
-
-def is_closed(state: State, period: int) -> bool:
-    """Whether a period takes no account, correction or checkpoint record any more.
-
-    SPEC chain-9: nothing about a period MUST be taken later than its time for filling in, moved as deadlines are.
-    """
-    closes_ms = state.agreement.fill_in_ms(period)
-    # A silence only ever moves it on, so most periods are open without a look at any.
-    return state.last_time_ms > closes_ms and state.last_time_ms > shift_by_silences(closes_ms, state.silences)
 
 
 def attested_before(run: Run, period: int) -> Bounds:
@@ -232,7 +221,7 @@ def _forget(state: State, lab: LabState) -> None:
     accounts = lab.accounts
     while accounts:
         period = next(iter(accounts))
-        if not is_closed(state, period):
+        if not state.is_closed(period):
             return
         account = accounts.pop(period)
         for name, _ in account.figures:

@@ -7,7 +7,7 @@ from pacekeeper.protocol.compute.bounds import figure_bounds
 from pacekeeper.protocol.compute.lineage import Record, Run
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay.caps import judge_runs
-from pacekeeper.protocol.replay.chain import attested_before, check_margins, is_closed
+from pacekeeper.protocol.replay.chain import attested_before, check_margins
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
@@ -58,7 +58,7 @@ def apply_record(
     period = statement.period
     if period > state.agreement.period_of(state.last_time_ms + state.agreement.timing.tolerance_ms):
         raise Refused(Code.PERIOD_NOT_OVER, f"period {period} has not begun")
-    if is_closed(state, period):
+    if state.is_closed(period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no checkpoint record any more")
     check_margins(state, statement.estimates)
     own = figure_bounds(statement.estimates)

@@ -150,6 +150,15 @@ class State:
         """When the account of a period is due, silences so far included."""
         return shift_by_silences(self.agreement.due_ms(period), self.silences)
 
+    def is_closed(self, period: int) -> bool:
+        """Whether a period takes no account, correction or checkpoint record any more.
+
+        SPEC chain-9: nothing about a period MUST be taken later than its time for filling in, moved as deadlines are.
+        """
+        closes_ms = self.agreement.fill_in_ms(period)
+        # A silence only ever moves it on, so most periods are open without a look at any.
+        return self.last_time_ms > closes_ms and self.last_time_ms > shift_by_silences(closes_ms, self.silences)
+
     def next_deadline_ms(self) -> int | None:
         """The time of the earliest waiting deadline, if any."""
         return self.deadlines[0][0] if self.deadlines else None
@@ -198,7 +207,11 @@ class State:
                     "corrections": lab.corrections,
                     "gaps": sorted(lab.gaps),
                     "missing": sorted(lab.missing),
-                    "accounts": {str(k): [a.id.hex(), a.index, list(a.total)] for k, a in sorted(lab.accounts.items())},
+                    "accounts": {
+                        str(period): [account.id.hex(), account.index, list(account.total)]
+                        for period, account in sorted(lab.accounts.items())
+                        if not self.is_closed(period)
+                    },
                 }
                 for lab in self.labs.values()
             },
