@@ -9,6 +9,7 @@ Example: made_public(found(), 200_000, cached()) -> a directory that DirectorySo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -72,7 +73,8 @@ def _made(place: Path, write: Callable[[Path], None]) -> Path:
         partial = Path(tempfile.mkdtemp(prefix=place.name + ".", suffix=".partial", dir=place.parent))
         try:
             write(partial)
-            partial.rename(place)
+            with contextlib.suppress(FileExistsError):  # another run was first, with the same bytes
+                partial.rename(place)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return place

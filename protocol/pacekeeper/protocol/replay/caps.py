@@ -30,7 +30,12 @@ def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], 
     ):
         for cap, subject, window in windows:
             for end, total in window.add(period, change):
-                status = _status(state, cap, subject, end, total)
+                status = state.cap_status.get((cap.id, subject)) or _status(state, cap, subject, end, total)
+                if total.high <= cap.limit and status.outcome is Outcome.WITHIN and not status.undecided:
+                    # Nearly every judgement ends here; it is what the lines below would do.
+                    if end == window.latest:
+                        status.bounds = total
+                    continue
                 outcome = compare(total, cap.limit)
                 if end == window.latest:
                     _note_present(status, outcome, end, total)
@@ -47,7 +52,10 @@ def judge_runs(state: State, runs: Iterable[Run], period: int, found: list[Viola
         for run in runs:
             if not cap.subjects or run.lab in cap.subjects:
                 total = state.lineage.cumulative(run)
-                status = _status(state, cap, run.name, period, total)
+                status = state.cap_status.get((cap.id, run.name)) or _status(state, cap, run.name, period, total)
+                if total.high <= cap.limit and status.outcome is Outcome.WITHIN and not status.undecided:
+                    status.bounds = total
+                    continue
                 outcome = compare(total, cap.limit)
                 _note_present(status, outcome, period, total)
                 if _judge(state, cap, run.name, status, _WHOLE_LIFE, period, outcome, total):
@@ -111,9 +119,8 @@ def _begins(convicted: set[int], matter: int) -> bool:
 
 
 def _status(state: State, cap: Cap, subject: str, period: int, bounds: Bounds) -> CapStatus:
-    status = state.cap_status.get((cap.id, subject))
-    if status is None:
-        status = state.cap_status[cap.id, subject] = CapStatus(Outcome.WITHIN, period, bounds)
+    """The status of a subject that has none yet."""
+    status = state.cap_status[cap.id, subject] = CapStatus(Outcome.WITHIN, period, bounds)
     return status
 
 
