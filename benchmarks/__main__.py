@@ -92,9 +92,9 @@ def main(arguments: list[str]) -> int:
     options = options_of(arguments)
     # A plain exit, so that every child is ended on the way out.
     signal.signal(signal.SIGTERM, _leave)
-    begun = time.monotonic()
+    begun, load_before = time.monotonic(), os.getloadavg()[0]
     if not options.as_json:
-        print(f"machine: {machine()}; load {os.getloadavg()[0]:.1f}\n", flush=True)
+        print(f"machine: {machine()}; load {load_before:.1f}\n", flush=True)
     results = []
     for name in options.names:
         load, start = os.getloadavg()[0], time.monotonic()
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
     else:
         print(summary(results, seconds))
     if options.markdown:
-        write_readme(results, seconds)
+        write_readme(results, f"load {load_before:.1f} before it; {seconds:.0f} s")
     return 0
 
 
@@ -122,13 +122,13 @@ def summary(results: list[Figures], seconds: float) -> str:
     return "\n".join([f"{met} of {len(bounded)} bounds met, in {seconds:.0f} s", *missed])
 
 
-def write_readme(results: list[Figures], seconds: float) -> None:
+def write_readme(results: list[Figures], circumstances: str) -> None:
     """Replace the figures in README.md."""
     text = README.read_text(encoding="utf-8")
     head, rest = text.split(_BEGIN)
     _, tail = rest.split(_END)
     day = datetime.now(UTC).date().isoformat()
-    parts = [f"{day}; {machine()}; {seconds:.0f} s.\n", *(figures.to_markdown() for figures in results)]
+    parts = [f"{day}; {machine()}; {circumstances}.\n", *(figures.to_markdown() for figures in results)]
     README.write_text(head + _BEGIN + "\n" + "\n".join(parts) + "\n" + _END + tail, encoding="utf-8")
 
 

@@ -43,6 +43,13 @@ def measure(config: Config, work: Path) -> Figures:
         "step, all cores), the lab's gate in another, over a Unix socket",
         (
             Figure("CPU inside the meter", inside_us / step_us * 100, "% of the step's", said, BOUND_PERCENT),
+            Figure(
+                "the same, with every core to the training",
+                (facts["call_us"] / step_us + sum(beside.values()) / (facts["cores"] * 1e6)) * 100,
+                "% of the step's",
+                said,
+                note="the threads beside it work by the clock, so a step that waits for a core makes their share larger",
+            ),
             Figure("in the training thread, per step", facts["call_us"], "us", said),
             Figure("in the threads beside it, per second of training", sum(beside.values()), "us", said),
         ),

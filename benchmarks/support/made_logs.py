@@ -9,7 +9,7 @@ Example: made_public(found(), 200_000, cached()) -> a directory that DirectorySo
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -73,8 +73,11 @@ def _made(place: Path, write: Callable[[Path], None]) -> Path:
         partial = Path(tempfile.mkdtemp(prefix=place.name + ".", suffix=".partial", dir=place.parent))
         try:
             write(partial)
-            with contextlib.suppress(FileExistsError):  # another run was first, with the same bytes
+            try:
                 partial.rename(place)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise  # else another run was first, with the same bytes
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return place

@@ -79,6 +79,7 @@ def run_training(size: str, directory: Path) -> dict[str, Any]:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
         "flop": flop,
         "steps": steps,
+        "cores": len(os.sched_getaffinity(0)),
         "step_cpu_s": step_s / steps,
         "step_wall_s": wall_s / steps,
         "call_us": call_us,

@@ -83,7 +83,7 @@ def test_verifiers_that_do_not_count_do_not_confirm(tmp_path: Path) -> None:
         "verifier sudland did not answer (unreachable)",
         "verifier westmere answered what does not verify (wrong-network-pin)",
         "verifier eastholm has cosigned a later tree, of 301 entries",
-        "view NOT cross-checked: 1 verifiers confirmed it when asked directly, 2 needed",
+        "view NOT cross-checked: 1 verifier confirmed it when asked directly, 2 needed",
     ]
 
 

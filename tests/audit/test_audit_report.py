@@ -71,7 +71,7 @@ def test_the_head_says_who_cosigned_and_who_did_not(breached: PublishedLog, run_
     """SPEC audit-3."""
     breached.write(cosigners=("eastholm", "norland", "sudland"))
     report = write_report(run_audit(breached))
-    assert "cosigned by norland, sudland, eastholm; 3 of 4 needed (tolerates 1 liars and 1 absences)" in report
+    assert "cosigned by norland, sudland, eastholm; 3 of 4 needed (tolerates 1 liar and 1 absence)" in report
     assert "  verifier westmere has not cosigned this checkpoint" in report
     assert "verifier norland has not" not in report
 
@@ -154,7 +154,7 @@ def test_silences_of_the_log_are_shown(compliant: PublishedLog, run_audit: Audit
     last = world.state.last_time_ms
     world.tick(last + 4_000)
     compliant.write()
-    conduct = section(write_report(run_audit(compliant)), "Conduct of the log (0 void entries, 1 silences)")
+    conduct = section(write_report(run_audit(compliant)), "Conduct of the log (0 void entries, 1 silence)")
     assert conduct == ["  silent for 4 s after 2026-01-01T00:00:30Z; deadlines in it were moved by as much"]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import grpc
 import grpc.aio
@@ -59,3 +61,11 @@ async def is_served(site: Site, lab: str) -> WitnessedReceipt:
         [answer] = await client.submit([site.declaration(lab, f"served-{next(_numbers)}")], deadline_s=20)
     assert isinstance(answer, WitnessedReceipt), answer
     return answer
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    """Return once a condition holds. AssertionError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        await asyncio.sleep(0.1)

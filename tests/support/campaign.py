@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -116,7 +117,7 @@ class Campaign:
         self._say(self._line(victims, how, took))
 
     async def _kill(self, victims: Sequence[str]) -> tuple[int, set[bytes], dict[str, Path]]:
-        """Kill and copy what is left. Returns what was known before the copy: how much was acknowledged, which notes."""
+        """Kill, and copy what is left. Returns how much was acknowledged and what was seen before, and the copies."""
         self.load.check()
         self.running.check_alive()
         for victim in victims:
@@ -146,9 +147,9 @@ class Campaign:
             if role == "log":
                 await self.wait(lambda: self.load.witnessed > witnessed, "the log acknowledges nothing any more")
             elif role == "verifier":
-                await self.wait(lambda who=who: self._cosigns(who, size), f"{victim} does not cosign any more")
+                await self.wait(partial(self._cosigns, who, size), f"{victim} does not cosign any more")
             else:
-                await self.wait(lambda who=who: self._delivers(who), f"{victim} does not deliver any more")
+                await self.wait(partial(self._delivers, who), f"{victim} does not deliver any more")
 
     async def wait(self, condition: Callable[[], bool], complaint: str) -> None:
         """Wait for a condition while all that should live does. AssertionError, with the complaint, in the end."""
@@ -199,7 +200,7 @@ class Campaign:
             assert status == 0, f"{job} ended with status {status}:\n{self.running.tail(job, 30)}"
         last = self.site.agreement.period_of(int(time.time() * 1000))
         for lab in DAEMONS:
-            await self.wait(lambda lab=lab: self._settled(lab, last), f"{lab} does not finish its accounts")
+            await self.wait(partial(self._settled, lab, last), f"{lab} does not finish its accounts")
         for name in reversed(names_of(self.site, DAEMONS)):
             assert await asyncio.to_thread(self.running.finish, name) == 0, self.running.tail(name)
         snapshots = self.snapshots.take(names_of(self.site, DAEMONS))
@@ -245,8 +246,9 @@ class Campaign:
         load, invariants = self.load, self.invariants
         self.figures.facts |= {
             "entries": len(invariants.entries),
-            "acknowledged": len(load.acknowledged),
+            "acknowledgements": len(load.acknowledged),
             "of these with a quorum's receipt": load.witnessed,
+            "different entries acknowledged": len(load.places),
             "submitted again and given the same place": load.repeated,
             "submissions interrupted": load.interrupted,
             "checkpoint signatures compared": invariants.checkpoints,

@@ -116,7 +116,9 @@ class Invariants:
             read_subtree = functools.cache(subtree_reader(head.size, read_tile))
             for item in acknowledged:
                 leaf = leaf_hash(frame_entry(item.sequenced_at_ms, item.envelope))
-                assert item.index < head.size, f"invariant 1: entry {item.index} was witnessed, {head.size} are published"
+                assert item.index < head.size, (
+                    f"invariant 1: entry {item.index} was witnessed, {head.size} are published"
+                )
                 proof = prove_inclusion(item.index, head.size, read_subtree)
                 check_inclusion(leaf, item.index, head.size, proof, head.root)
         finally:
@@ -162,7 +164,9 @@ class Invariants:
             for key, _ in verify_signatures(note, self._signers):
                 other = self._signed_roots.setdefault((self._signers[key], size), root)
                 assert other == root, f"invariant 4: {self._signers[key]} signed two trees of {size} entries"
-            assert size < len(self._roots), f"invariant 2: a checkpoint covers {size} entries, {len(self.entries)} exist"
+            assert size < len(self._roots), (
+                f"invariant 2: a checkpoint covers {size} entries, {len(self.entries)} exist"
+            )
             assert root == self._roots[size], f"invariant 2: a checkpoint of {size} entries is of another tree"
 
     def _check_journal(self, name: str, directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""The observer of a campaign: an outsider that polls the published checkpoint and every verifier, and keeps what it saw.
+"""The observer of a campaign: an outsider that polls the published checkpoint and every verifier, and keeps it all.
 
 It only collects; what it collected is judged by campaign_checks. What is published and what a verifier shows may stand
 still while something is down, but never go back.

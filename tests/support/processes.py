@@ -1,9 +1,9 @@
 """The processes of a site: started, killed, frozen, waited for; ended with the `with` block, whatever happens.
 
-    with Processes(site) as running:
-        running.start_role("log")
-        running.kill("log")        # as a power failure would, for the process
-        running.wait_ready("log")
+with Processes(site) as running:
+    running.start_role("log")
+    running.kill("log")        # as a power failure would, for the process
+    running.wait_ready("log")
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from site_on_disk import Site, child_environment, read_ready
 
@@ -30,6 +31,9 @@ class Processes(Troupe):
     def __init__(self, site: Site) -> None:
         super().__init__(site.root / "logs")
         self.site = site
+
+    def __enter__(self) -> Self:
+        return self
 
     def start_role(self, *names: str) -> None:
         """Start processes of the site."""
@@ -96,6 +100,14 @@ class Processes(Troupe):
             raise AssertionError(f"{name} did not end when it was told to:\n{self.tail(name)}") from None
 
 
+@dataclass(frozen=True)
+class Live:
+    """A site and its running processes."""
+
+    site: Site
+    running: Processes
+
+
 def _is_stopped(thread: Path) -> bool:
     try:
         # The state is the first field behind the command's name, which may hold anything, parentheses too.
@@ -113,4 +125,3 @@ def resident_bytes(pid: int) -> int:
     """A process's resident memory."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
-

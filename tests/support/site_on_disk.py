@@ -67,6 +67,7 @@ STILL_TERMS: Final[Mapping[str, str]] = {
     "tick": "1 h",
     "tolerance": "30 s",
     "unwitnessed": "2 h",
+    "chip_time_margin": "100 %",
 }
 
 
@@ -154,8 +155,15 @@ def found_site(root: Path, labs: Mapping[str, str], terms: Mapping[str, str]) ->
         write_config(root / "verifier" / party / "verifier.toml", text)
     for lab in labs:
         # A peak far above what the test jobs claim, and a wide margin: count and time never contradict each other.
-        text = LAB.format(lab=lab, bundle="../../bundle", keys="keys", model="test-chip", count=64, peak="1e15 FLOP/s")
-        text = text.replace("auto_declare = true", 'chip_time_margin = "100 %"\nauto_declare = true')
+        text = LAB.format(
+            lab=lab,
+            bundle="../../bundle",
+            keys="keys",
+            model="test-chip",
+            count=64,
+            peak="1e15 FLOP/s",
+            margin="100 %",
+        )
         write_config(root / "lab" / lab / "lab.toml", text)
     initialise(root / "log/log.toml")
     return Site(root, bundle, tuple(labs))

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 from callers import is_served
-from processes import Processes
-from site_on_disk import STILL_TERMS, Site, found_site, names_of
+from processes import Live, Processes
+from site_on_disk import STILL_TERMS, found_site, names_of
 
 LABS = {"borealis": "norland", "meridian": "sudland", "cascade": "westmere"}
-
-
-@dataclass(frozen=True)
-class Live:
-    """A site and its running processes."""
-
-    site: Site
-    running: Processes
 
 
 @pytest.fixture(scope="session")

@@ -19,16 +19,20 @@ KILLS = int(os.environ.get("PACEKEEPER_KILLS", "20"))
 SEED = int(os.environ.get("PACEKEEPER_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
 @pytest.mark.timeout(240 + 20 * KILLS)
 async def test_kills_of_any_process_at_any_moment_lose_nothing_and_fork_nothing(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """FAULTS 1, 13: all four invariants after each kill, recovery each time, and all that was metered is attested."""
     record_property("PACEKEEPER_SEED", SEED)
-    sys.stderr.write(f"PACEKEEPER_SEED={SEED} PACEKEEPER_KILLS={KILLS}\n")  # shown when the test fails
-    figures = await run_campaign(tmp_path, seed=SEED, kills=KILLS, say=lambda line: print(line, file=sys.stderr))
+    _say(f"PACEKEEPER_SEED={SEED} PACEKEEPER_KILLS={KILLS}")  # shown when the test fails
+    figures = await run_campaign(tmp_path, seed=SEED, kills=KILLS, say=_say)
     assert figures.total >= KILLS
     assert set(figures.kills) == {"log", "verifier", "lab"}
-    acknowledged = figures.facts["acknowledged"]
+    acknowledged = figures.facts["different entries acknowledged"]
     assert isinstance(acknowledged, int)
-    assert acknowledged > 10 * KILLS, "there was hardly any load"
+    assert acknowledged > 5 * KILLS, "there was hardly any load"

@@ -18,6 +18,7 @@ from pacekeeper.client.pins import fetch_certificate
 from pacekeeper.client.tls import CHANNEL_OPTIONS, channel_credentials, verifier_uri
 from pacekeeper.protocol.documents.agreement import Agreement, Party
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.text import count_of
 from pacekeeper.protocol.tlog.checkpoint import Checkpoint, parse_checkpoint
 from pacekeeper.protocol.tlog.merkle import check_consistency, prove_consistency, subtree_root
 from pacekeeper.protocol.tlog.note import parse_note
@@ -50,7 +51,7 @@ def cross_check(source: Source, result: AuditResult) -> list[str]:
     needed = agreement.quorum.liars + 1
     return [
         *(f"verifier {check.party} {check.message}" for check in checks),
-        f"{verdict}: {agreeing} verifiers confirmed it when asked directly, {needed} needed",
+        f"{verdict}: {count_of(agreeing, 'verifier')} confirmed it when asked directly, {needed} needed",
     ]
 
 

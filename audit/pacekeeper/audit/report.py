@@ -15,7 +15,7 @@ from pacekeeper.protocol.documents.agreement import Agreement, Lab
 from pacekeeper.protocol.documents.describe import exact_flop
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.state import CapStatus, State
-from pacekeeper.protocol.text import printable
+from pacekeeper.protocol.text import count_of, printable
 from pacekeeper.protocol.units import format_duration, format_flop, format_time
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -82,7 +82,7 @@ def _head(result: AuditResult) -> Iterator[str]:
     yield f"  from {format_time(state.founded_ms)} to {format_time(state.last_time_ms)}"
     yield (
         f"  cosigned by {', '.join(head.cosigners) or 'nobody'}; {quorum.quorum} of {quorum.verifiers} needed "
-        f"(tolerates {quorum.liars} liars and {quorum.absences} absences)"
+        f"(tolerates {count_of(quorum.liars, 'liar')} and {count_of(quorum.absences, 'absence')})"
     )
     for party in head.absent:
         yield f"  verifier {party} has not cosigned this checkpoint"
@@ -106,7 +106,7 @@ def _record(result: AuditResult, state: State) -> Iterator[str]:
     if not state.violations:
         yield "  none"
     yield ""
-    yield f"Conduct of the log ({state.void_count} void entries, {len(state.silences)} silences)"
+    yield f"Conduct of the log ({count_of(state.void_count, 'void entry')}, {count_of(len(state.silences), 'silence')})"
     for void in state.voids:
         yield f"  entry {void.index} should not have been let in: {void.code}: {printable(void.message)}"
     for silence in state.silences:
@@ -125,14 +125,15 @@ def _lab(state: State, lab: Lab) -> Iterator[str]:
     total = lab_total(state, lab.id)
     own = [v for v in state.violations if v.subject == lab.id or v.subject.startswith(lab.id + "/")]
     yield f"  {printable(lab.name)} ({lab.id}, {lab.party}): {lab_standing(state, lab.id)}"
-    yield f"    {known.attested} periods attested, {known.late} of them late, {known.corrections} corrections"
-    yield f"    compute {_range(total)} in {known.runs} runs"
+    corrections = count_of(known.corrections, "correction")
+    yield f"    {count_of(known.attested, 'period')} attested, {known.late} late, {corrections}"
+    yield f"    compute {_range(total)} in {count_of(known.runs, 'run')}"
     if known.gaps:
         yield f"    gaps declared and not filled: {_periods(known.gaps)}"
     if known.missing:
         yield f"    missing at the deadline and not given since: {_periods(known.missing)}"
     if own:
-        yield f"    {len(own)} violations, listed below"
+        yield f"    {count_of(len(own), 'violation')}, listed below"
 
 
 def lab_standing(state: State, lab: str) -> str:
@@ -193,10 +194,8 @@ def describe_violation(violation: Violation, agreement: Agreement) -> str:
                 f"{where} recorded a checkpoint at {format_flop(violation.limit)}, below the {bounds} it had attested"
             )
         case ViolationKind.UNRESOLVED:
-            margin = agreement.indeterminate_periods
-            return (
-                f"{where} left {violation.cap} ({exact_flop(violation.limit)}) undecided for {margin} periods, {bounds}"
-            )
+            time = count_of(agreement.indeterminate_periods, "period")
+            return f"{where} left {violation.cap} ({exact_flop(violation.limit)}) undecided for {time}, {bounds}"
         case ViolationKind.RUN_CAP if len(violation.sources) > 1:
             return f"{where} used {bounds} over {exact_flop(violation.limit)}, as {' + '.join(violation.sources)}"
         case _:

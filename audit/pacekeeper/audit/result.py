@@ -8,6 +8,7 @@ from enum import IntEnum
 from pacekeeper.protocol.evidence import Verdict
 from pacekeeper.protocol.replay.state import FindingEntry, State
 from pacekeeper.protocol.tlog.checkpoint import Checkpoint
+from pacekeeper.v1 import statements_pb2 as pb
 
 
 class Exit(IntEnum):
@@ -47,6 +48,11 @@ class CheckedFinding:
     verdict: Verdict
     agrees: bool
 
+    @property
+    def accuses(self) -> bool:
+        """Whether it shows a breach or an anomaly; an observation or discrepancy asks for an answer, no more."""
+        return self.verdict.holds and self.verdict.severity >= pb.SEVERITY_ANOMALY
+
 
 @dataclass(frozen=True)
 class CrossCheck:
@@ -74,6 +80,6 @@ class AuditResult:
         """The exit status that these facts call for, freshness aside."""
         if self.faults or self.state is None or self.head is None:
             return Exit.FAILED
-        broken = self.state.violations or self.state.void_count or any(f.verdict.holds for f in self.findings)
+        broken = self.state.violations or self.state.void_count or any(f.accuses for f in self.findings)
         disagreeing = any(not f.agrees for f in self.findings)
         return Exit.VIOLATIONS if broken or disagreeing else Exit.COMPLIANT

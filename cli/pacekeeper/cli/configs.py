@@ -41,6 +41,7 @@ spool = "state/spool"                    # and leave their accounts here while i
 key = "{keys}/lab.key"
 tls_key = "{keys}/tls.pem"
 tls_certificate = "{keys}/tls.crt.pem"
+chip_time_margin = "{margin}"               # of the chip-time estimate; the agreement's limit
 on_daemon_down = "continue"              # or "hold": what training does while the daemon is away
 auto_declare = true                      # whether a job may open a run that nobody declared
 

@@ -27,3 +27,10 @@ def printable(text: str, limit: int = 400) -> str:
 def is_plain(text: str, limit: int) -> bool:
     """Whether text needs no escaping and is at most limit characters: what a statement's free text must be."""
     return len(text) <= limit and _HOSTILE.search(text) is None
+
+
+def count_of(number: int, word: str) -> str:
+    """Write a number with its noun: 1 lab, 2 labs."""
+    if number == 1:
+        return f"1 {word}"
+    return f"{number} {word[:-1]}ies" if word.endswith("y") else f"{number} {word}s"

@@ -64,6 +64,12 @@ def parse_percent(text: str) -> int:
     return ppm
 
 
+def format_percent(ppm: int) -> str:
+    """Write parts per million as a share that parse_percent reads back: 50000 -> "5 %"."""
+    whole, rest = divmod(ppm, 10_000)
+    return f"{whole}.{rest:04d}".rstrip("0").rstrip(".") + " %"
+
+
 def parse_duration(text: str) -> int:
     """Read "30 d", "6 h", "5 min", "10 s" or "250 ms" as milliseconds. ValueError if malformed."""
     match = _DURATION.fullmatch(text)

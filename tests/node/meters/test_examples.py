@@ -19,7 +19,13 @@ STEP = GptShape(layers=2, width=64, hidden=256, vocabulary=256, batch=8, length=
 
 
 def run_example(gate: RecordingGate, name: str, *arguments: str) -> str:
-    environment = os.environ | {"PACEKEEPER_SOCKET": str(gate.socket), "PACEKEEPER_SPOOL": str(gate.spool)}
+    environment = os.environ | {
+        "PACEKEEPER_SOCKET": str(gate.socket),
+        "PACEKEEPER_SPOOL": str(gate.spool),
+        # One test's runs compile alike, so only its first one compiles.
+        "JAX_COMPILATION_CACHE_DIR": str(gate.spool.parent / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         env=environment, check=False, timeout=120, capture_output=True, text=True,

@@ -29,6 +29,8 @@ def command() -> None:
 @click.option("--tick", help="The log speaks at least this often, such as '5 min'.")
 @click.option("--tolerance", help="How far clocks may differ, such as '10 s'.")
 @click.option("--unwitnessed", help="How long an entry may wait for its quorum, such as '1 h'.")
+@click.option("--framework-count-margin", help="Widest margin of a counted figure, such as '5 %'.")
+@click.option("--chip-time-margin", help="Widest margin of a figure from accelerator time, such as '60 %'.")
 @click.option("--quorum", type=int, help="Verifiers that must cosign; default: n - f.")
 @click.option("--liars", type=int, help="Verifiers that may lie; default: the most that n allows.")
 @click.option("--out", type=FILE, required=True, help="The document to write.")

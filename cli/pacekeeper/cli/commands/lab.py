@@ -25,11 +25,12 @@ def command() -> None:
 @sentences
 def init(directory: Path, lab: str, bundle: Path, keys: Path | None, model: str, count: int, peak: str) -> None:
     """Write DIRECTORY/lab.toml. Refuses to overwrite anything."""
-    from pacekeeper.cli.configs import LAB, relative
+    from pacekeeper.cli.configs import LAB, relative, write_checked
     from pacekeeper.client.bundle import load_bundle
-    from pacekeeper.client.config import write_config
     from pacekeeper.client.errors import ConfigError
     from pacekeeper.node.config import load_settings
+    from pacekeeper.protocol.units import format_percent
+    from pacekeeper.v1 import statements_pb2 as pb
 
     loaded = load_bundle(bundle)
     if lab not in {known.id for known in loaded.agreement.labs}:
@@ -43,9 +44,9 @@ def init(directory: Path, lab: str, bundle: Path, keys: Path | None, model: str,
         model=model,
         count=count,
         peak=peak,
+        margin=format_percent(loaded.agreement.margins.get(pb.METHOD_CHIP_TIME, 600_000)),
     )
-    write_config(config, text)
-    load_settings(config)
+    write_checked(config, text, load_settings)
     click.echo(f"wrote {config}; next: pacekeeper lab run {config}")
 
 
@@ -93,7 +94,7 @@ def _digest(text: str) -> bytes:
     return digest
 
 
-@command.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@command.command(name="exec")
 @click.argument("config", type=FILE)
 @click.option("--run", "run_id", required=True, help="The run that the command trains.")
 @click.option("--chips", default=1, show_default=True, help="Accelerators that it occupies.")

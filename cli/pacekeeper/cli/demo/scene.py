@@ -27,6 +27,9 @@ LABS: Final = {HONEST: ("Borealis Laboratory", "norland"), SPLITTING: ("Meridian
 PERIOD_S: Final = 6
 WITHHELD_PERIOD: Final = 3
 MARKER: Final = "demo.marker"
+CHIP_TIME_MARGIN: Final = (
+    "100 %"  # the labs share a machine of unknown speed: their physical estimate bounds from above
+)
 PLAIN_STEPS: Final = 700  # what the honest run does, under the cap
 SHARD_STEPS: Final = 350  # what each of the three shards does: two of them are at the cap, three over it
 RUN_CAP_GFLOP: Final = 335  # a step of the training program is 402,653,184 FLOP: the cap is about 830 steps
@@ -84,8 +87,7 @@ def build_scene(root: Path) -> Scene:
         "tick": "1 s",
         "tolerance": "2 s",
         "unwitnessed": "30 s",
-        # The labs share a machine of unknown speed: their physical estimate is only an upper bound here.
-        "chip_time_margin": "100 %",
+        "chip_time_margin": CHIP_TIME_MARGIN,
     }
     document = write_agreement(identities, caps, terms)
     write_public(root / "agreement.md", document)
@@ -129,8 +131,15 @@ def _configs(root: Path, log_address: str, http_address: str, addresses: dict[st
         write_config(configs[party], text)
     for lab in LABS:
         configs[lab] = root / "lab" / lab / "lab.toml"
-        text = LAB.format(lab=lab, bundle="../../bundle", keys="keys", model="cpu-core", count=2, peak="100e9 FLOP/s")
-        text = text.replace("auto_declare = true", 'chip_time_margin = "100 %"\nauto_declare = true')
+        text = LAB.format(
+            lab=lab,
+            bundle="../../bundle",
+            keys="keys",
+            model="cpu-core",
+            count=2,
+            peak="100e9 FLOP/s",
+            margin=CHIP_TIME_MARGIN,
+        )
         if lab == HONEST:
             text += _DRILL
         write_config(configs[lab], text)

@@ -10,8 +10,8 @@ from typing import Final
 
 from pacekeeper.protocol.documents.agreement import METHODS
 from pacekeeper.protocol.documents.model import Agreement, Cap
-from pacekeeper.protocol.text import printable
-from pacekeeper.protocol.units import FLOP_PER_UNIT, format_duration, format_time
+from pacekeeper.protocol.text import count_of, printable
+from pacekeeper.protocol.units import FLOP_PER_UNIT, format_duration, format_percent, format_time
 
 _MAX_DECIMALS: Final = 12  # of a quantity's number, see units
 
@@ -26,7 +26,7 @@ def describe_agreement(agreement: Agreement) -> list[str]:
         *_when(agreement),
         *(_cap(cap) for cap in agreement.caps),
         _margins(agreement),
-        f"A cap that the margins leave undecided for {_count(agreement.indeterminate_periods, 'period')} "
+        f"A cap that the margins leave undecided for {count_of(agreement.indeterminate_periods, 'period')} "
         "counts as exceeded.",
     ]
 
@@ -55,10 +55,8 @@ def _who(agreement: Agreement) -> Iterator[str]:
 
 def _quorum(agreement: Agreement) -> str:
     quorum = agreement.quorum
-    return (
-        f"Quorum {quorum.quorum} of {_count(quorum.verifiers, 'verifier')}: tolerates {_count(quorum.liars, 'liar')} "
-        f"and {_count(quorum.absences, 'absence')}."
-    )
+    tolerated = f"{count_of(quorum.liars, 'liar')} and {count_of(quorum.absences, 'absence')}"
+    return f"Quorum {quorum.quorum} of {count_of(quorum.verifiers, 'verifier')}: tolerates {tolerated}."
 
 
 def _when(agreement: Agreement) -> Iterator[str]:
@@ -78,8 +76,8 @@ def _when(agreement: Agreement) -> Iterator[str]:
 def _cap(cap: Cap) -> str:
     what = {
         "run": "each run with its ancestors",
-        "lab": f"each lab in {_count(cap.window, 'period')} together",
-        "party": f"each party's labs in {_count(cap.window, 'period')} together",
+        "lab": f"each lab in {count_of(cap.window, 'period')} together",
+        "party": f"each party's labs in {count_of(cap.window, 'period')} together",
     }[cap.kind]
     whom = f", for {_listed(list(cap.subjects))} only" if cap.subjects else ""
     return f"Cap {cap.id}: {what} may use {exact_flop(cap.limit)}{whom}."
@@ -87,17 +85,8 @@ def _cap(cap: Cap) -> str:
 
 def _margins(agreement: Agreement) -> str:
     names = {method: name for name, method in METHODS.items()}
-    parts = [f"{names[method]} {_percent(ppm)}" for method, ppm in agreement.margins.items()]
+    parts = [f"{names[method]} {format_percent(ppm)}" for method, ppm in agreement.margins.items()]
     return f"Methods admitted, each with the widest margin it may state: {_listed(parts)}."
-
-
-def _percent(ppm: int) -> str:
-    whole, rest = divmod(ppm, 10_000)
-    return f"{whole}.{rest:04d}".rstrip("0").rstrip(".") + " %"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _listed(items: list[str]) -> str:
