@@ -48,7 +48,7 @@ def measure(config: Config, work: Path) -> Figures:
                 (facts["call_us"] / step_us + sum(beside.values()) / (facts["cores"] * 1e6)) * 100,
                 "% of the step's",
                 said,
-                note="the threads beside it work by the clock, so a step that waits for a core makes their share larger",
+                note="the threads beside it work by the clock, so waiting for a core makes their share larger",
             ),
             Figure("in the training thread, per step", facts["call_us"], "us", said),
             Figure("in the threads beside it, per second of training", sum(beside.values()), "us", said),

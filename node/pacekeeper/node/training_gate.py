@@ -63,7 +63,7 @@ class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
             # SPEC node-21: a report MUST be answered only when all of it is in the journal.
             async with asyncio.timeout(_CALL_S):
                 usage = read_usage(request.usage)
-                records = self._desk.report(request.job, usage, (), closing=request.closing)
+                records = self._desk.report(request.job, usage, request.uncounted, closing=request.closing)
                 await self._book.commit(records)
         except TimeoutError:
             await abort(context, Refused(Code.OVERLOADED, "the journal does not keep up; report again"))

@@ -61,7 +61,7 @@ def first_contact(client: GateClient, opening: Opening, settings: MeterSettings)
             if not said:
                 log.warning("the lab daemon is away (%s); training is held until it is back", printable(str(error)))
             said = True
-            time.sleep(settings.report_s)
+            time.sleep(min(0.5, settings.report_s))
         else:
             return FirstContact(read_calendar_of(answer), True, reason_to_hold(answer.decision, answer.reason))
 
