@@ -235,7 +235,7 @@ def test_accounts_are_dropped_when_their_period_closes() -> None:
         assert isinstance(world.attest("borealis", period, {"run-1": 10}), Applied)
         lab, run = world.state.labs["borealis"], world.state.lineage.runs["borealis/run-1"]
         window = world.state.lab_windows["borealis"][0][2]
-        sizes.append((len(lab.accounts), len(run.own_by_period), len(window._values), len(world.state.deadlines)))
+        sizes.append((len(lab.accounts), len(window._values), len(world.state.deadlines)))
     # Accounts are dropped some at a time, so that the sizes go around in a circle of that length and no further.
     assert sizes[20:] == sizes[20:28] * 5
     assert max(sizes)[0] <= 16

@@ -233,4 +233,4 @@ def test_what_is_corrected_away_leaves_nothing_behind() -> None:
     old = world.state.labs["borealis"].accounts[0].id
     assert isinstance(world.correct("borealis", 0, {}, old, at=world.state.last_time_ms), Applied)
     run = world.state.lineage.runs["borealis/base"]
-    assert (run.own, run.own_by_period) == ((0, 0), {})
+    assert run.own == (0, 0)

@@ -31,6 +31,7 @@ from site_on_disk import BRISK_TERMS, Site, found_site, names_of
 from pacekeeper.audit.verify import audit
 from pacekeeper.client.errors import TemporaryFailure
 from pacekeeper.client.fetch import open_source
+from pacekeeper.node.agenda import grace_ms
 from pacekeeper.node.meters.spool import spool_files
 from pacekeeper.node.status import LabStatus, read_status
 from pacekeeper.protocol.tlog.policy import check_checkpoint
@@ -82,15 +83,23 @@ class Campaign:
         roles = (["log"], list(self.site.verifiers), self._daemons)
         turn = 0
         while self.figures.total < self._kills:
-            self.load.calm.clear()
-            await asyncio.sleep(self.rng.uniform(0, 1.0))
             victims = [self.rng.choice(roles[turn % len(roles)])]
             turn += 1
             if self.rng.random() < 0.15:
                 others = [name for role in roles for name in role if name not in victims]
                 victims.append(self.rng.choice(others))
                 self.figures.together += 1
+            self.load.calm.clear()
+            await asyncio.sleep(self._delay_s(victims[0]))
             await self._strike(victims)
+
+    def _delay_s(self, victim: str) -> float:
+        """How long to wait with the next kill: half of the labs' fall upon the moment at which an account is signed."""
+        if not victim.startswith("lab-") or self.rng.random() < 0.5:
+            return self.rng.uniform(0, 1.0)
+        agreement, now_ms = self.site.agreement, int(time.time() * 1000)
+        signs_ms = agreement.period_end_ms(agreement.period_of(now_ms)) + grace_ms(agreement)
+        return max(0.0, (signs_ms - now_ms) / 1000 + self.rng.uniform(-0.05, 0.45))
 
     async def _strike(self, victims: Sequence[str]) -> None:
         """Kill, look, start again (and perhaps kill again while it starts), judge, wait for recovery."""

@@ -42,7 +42,6 @@ class Run:
     parents: list[int]
     own: Bounds = NOTHING
     last_period: int = -1
-    own_by_period: dict[int, Bounds] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     _inherited: Bounds = NOTHING
     _version: int = -1
@@ -109,7 +108,7 @@ class Lineage:
 
     def cumulative(self, run: Run) -> Bounds:
         """Return inherited plus own compute of a run: what the run cap is about."""
-        return self.inherited(run).plus(run.own)
+        return self.inherited(run).plus(run.own) if run.parents else run.own
 
     def ancestors(self, run: Run) -> Iterator[Record]:
         """Yield the latest reached checkpoint of each source run, in order of the source's name."""

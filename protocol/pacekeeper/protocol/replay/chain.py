@@ -93,13 +93,15 @@ def apply_correction(
     _count(state, lab, period, tuple(sorted(change.items())), total, found)
 
 
-def attested_before(run: Run, period: int) -> Bounds:
-    """What was attested for a run in the periods before one, as far as those are kept."""
+def attested_before(state: State, run: Run, period: int) -> Bounds:
+    """What was attested for a run in the periods before one that is not closed yet."""
     low, high = run.own
-    for other, bounds in run.own_by_period.items():
+    for other, account in state.labs[run.lab].accounts.items():
         if other >= period:
-            low -= bounds.low
-            high -= bounds.high
+            for name, bounds in account.figures:
+                if name == run.name:
+                    low -= bounds.low
+                    high -= bounds.high
     return Bounds(low, high)
 
 
@@ -179,11 +181,6 @@ def _count(
     for name, bounds in figures:
         run = state.lineage.runs[name]
         run.own = run.own.plus(bounds)
-        in_period = run.own_by_period.get(period, NOTHING).plus(bounds)
-        if in_period == NOTHING:  # corrected away
-            run.own_by_period.pop(period, None)
-        else:
-            run.own_by_period[period] = in_period
         run.last_period = max(run.last_period, period)
         touched.append(run)
         if run.records and run.records[-1].period > period:
@@ -198,7 +195,7 @@ def _check_records(state: State, run: Run, period: int, found: list[Violation]) 
     for record in reversed(run.records):
         if record.period <= period:
             return
-        attested = attested_before(run, record.period)
+        attested = attested_before(state, run, record.period)
         if record.own.high < attested.low and record.index not in state.understated:
             state.understated.add(record.index)
             found.append(
@@ -223,12 +220,7 @@ def _forget(state: State, lab: LabState) -> None:
         period = next(iter(accounts))
         if not state.is_closed(period):
             return
-        account = accounts.pop(period)
-        for name, _ in account.figures:
-            run = state.lineage.runs[name]
-            run.own_by_period.pop(period, None)
-            if not run.own_by_period:
-                run.own_by_period = {}  # an emptied dictionary keeps its room, some 4 kB for each finished run
+        del accounts[period]
         for windows in (state.lab_windows[lab.id], state.party_windows[lab.id]):
             for _, _, window in windows:
                 window.forget_before(period)

@@ -62,7 +62,7 @@ def apply_record(
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no checkpoint record any more")
     check_margins(state, statement.estimates)
     own = figure_bounds(statement.estimates)
-    if own.high < attested_before(run, period).low:
+    if own.high < attested_before(state, run, period).low:
         raise Refused(Code.CHECKPOINT_REGRESSES, "the record is below what was attested for the periods before it")
     if run.records:
         last = run.records[-1]
