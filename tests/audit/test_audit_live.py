@@ -87,6 +87,36 @@ def test_verifiers_that_do_not_count_do_not_confirm(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_a_tree_that_has_grown_meanwhile_confirms_only_if_it_continues_the_audited_one(
+    tmp_path: Path, rewritten: bool
+) -> None:
+    """SPEC audit-16: the log publishes what the verifiers have cosigned after the audit read its head."""
+    with StatusServers(PARTIES) as servers:
+        log = live_log(servers, tmp_path)
+        source = DirectorySource(log.directory)
+        result = audit(source, log.fingerprint, jobs=0)
+        last = log.world.state.last_time_ms
+        log.world.ticks(last, last + 20 * 300_000)
+        entries = list(log.world.entries)
+        if rewritten:
+            entries[50] += b"?"
+        log.write(entries=entries)
+        grown = HashTree(hash_leaves(entries))
+        for party in PARTIES:
+            size = 310 if party == "norland" else len(entries)
+            servers.checkpoints[party] = log.note(size, grown.root(size), cosigners=[party])
+        said = cross_check(source, result)
+        source.close()
+    if rewritten:
+        assert said[0] == "verifier norland could not be compared: the log's tree is not what it was before"
+        assert said[4].startswith("view NOT cross-checked: 0 verifiers")
+    else:
+        assert said[0] == "verifier norland confirms the tree at 310 entries"
+        assert said[1] == f"verifier sudland confirms the tree at {len(entries)} entries"
+        assert said[4].startswith("view cross-checked: 4 verifiers")
+
+
 def test_what_a_verifier_did_not_sign_itself_neither_confirms_nor_accuses(tmp_path: Path) -> None:
     """SPEC audit-7: a fork needs the log's signature and the verifier's own."""
     with StatusServers(PARTIES) as servers:

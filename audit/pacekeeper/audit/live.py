@@ -6,9 +6,12 @@ all be lying; when so many cannot be asked, the report says that the view was no
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 import grpc
 
-from pacekeeper.audit.head import CHECKPOINT
+from pacekeeper.audit.head import CHECKPOINT, judge_head
 from pacekeeper.audit.reading import read_resource
 from pacekeeper.audit.result import AuditResult, CrossCheck, Fault
 from pacekeeper.audit.verify import ChangedSource
@@ -26,6 +29,7 @@ from pacekeeper.protocol.tlog.tiles import subtree_reader
 from pacekeeper.v1 import verifier_pb2, verifier_pb2_grpc
 
 DEADLINE_S = 5.0
+_PATIENCE_S: Final = 2.0  # for a tree that a verifier has cosigned to be published
 
 
 def cross_check(source: Source, result: AuditResult) -> list[str]:
@@ -62,7 +66,10 @@ def _ask(source: Source, head: Checkpoint, agreement: Agreement, party: Party) -
             return CrossCheck(party.id, False, "has cosigned nothing")
         seen = _signed(note_bytes, agreement, party)
         if seen.size > head.size:
-            return CrossCheck(party.id, False, f"has cosigned a later tree, of {seen.size} entries")
+            grown = _grown(source, head, agreement, seen.size)
+            if grown is None:
+                return CrossCheck(party.id, False, f"has cosigned a later tree, of {seen.size} entries")
+            head = grown
         if _root_at(source, head, seen.size) != seen.root:
             return CrossCheck(party.id, False, f"has cosigned another tree of {seen.size} entries: a fork", forked=True)
     except ChangedSource as changed:
@@ -72,6 +79,30 @@ def _ask(source: Source, head: Checkpoint, agreement: Agreement, party: Party) -
     except Refused as refusal:
         return CrossCheck(party.id, False, f"answered what does not verify ({refusal.code})")
     return CrossCheck(party.id, True, f"confirms the tree at {seen.size} entries")
+
+
+def _grown(source: Source, head: Checkpoint, agreement: Agreement, size: int) -> Checkpoint | None:
+    """The log's checkpoint once it has reached a size, proven to continue the audited tree; None if it does not come.
+
+    A live log grows while it is audited, and a verifier may have cosigned what the log is about to publish.
+    SPEC audit-16: a later tree MUST count as the same view only if the log publishes it and it continues the audited.
+    """
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        note = source.read(CHECKPOINT)
+        later, faults = (None, []) if note is None else judge_head(note, agreement)
+        if later is not None and not faults and later.checkpoint.size >= size:
+            break
+        if time.monotonic() >= give_up:
+            return None
+        time.sleep(0.1)
+    read_subtree = subtree_reader(later.checkpoint.size, lambda path: read_resource(source, path))
+    proof = prove_consistency(head.size, later.checkpoint.size, read_subtree)
+    try:
+        check_consistency(head.size, head.root, later.checkpoint.size, later.checkpoint.root, proof)
+    except Refused:
+        raise ChangedSource("tree") from None
+    return later.checkpoint
 
 
 def _status(party: Party) -> verifier_pb2.GetVerifierStatusResponse:
