@@ -61,7 +61,7 @@ def measure(config: Config, work: Path) -> Figures:
                 tuple((name, f"{us:.0f}") for name, us in beside.items()),
             ),
         ),
-        (f"{facts['steps']} steps; the default of a report every 0.5 s and a spool file every 1 s",),
+        (f"{facts['steps']} steps; the default of a report every 2 s and a spool file every 5 s",),
     )
 
 
