@@ -77,6 +77,7 @@ class Code(StrEnum):
     NOT_BOUND = "not-bound"  # only who is bound can lift or extend
     VOTE_EXISTS = "vote-exists"  # the participant has spoken for this already
     NOT_LIFTABLE = "not-liftable"  # nobody can lift or extend it, or not before its minimum term
+    WRONG_ROUND = "wrong-round"  # names another pledge than the one that stands, or another round than the present one
     BAD_REPORT = "bad-report"  # an indicator's report that does not follow the reporter's last one
     BAD_EPOCH = "bad-epoch"  # a key's epoch is not the one after the present key's
     # services

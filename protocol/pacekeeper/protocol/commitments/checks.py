@@ -51,6 +51,13 @@ def check_joins_now(book: Book, standing: Standing, participant: str, alternativ
         raise Refused(Code.CONDITION_NOT_MET, "the condition does not hold of those bound, and the deadline is over")
 
 
+def check_pledge(standing: Standing, participant: str, pledge_index: int | None) -> None:
+    """Refuse a statement about another pledge of the participant than the one that stands."""
+    stands = standing.pledged_at.get(participant)
+    if pledge_index not in (None, stands):
+        raise Refused(Code.WRONG_ROUND, f'the pledge of "{participant}" that stands is that at index {stands}')
+
+
 def check_vote(standing: Standing, participant: str, rule: Condition | None, time_ms: int) -> None:
     """Refuse a vote on a commitment's end by who is not bound, or where there is nothing to vote on."""
     if standing.phase not in (Phase.ARMED, Phase.IN_FORCE):

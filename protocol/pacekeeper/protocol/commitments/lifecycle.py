@@ -98,6 +98,7 @@ def unbind(book: Book, standing: Standing, who: str, now_ms: int, index: int) ->
 def drop_pledge(book: Book, standing: Standing, who: str) -> None:
     """Forget a pledge."""
     standing.pledges.pop(who, None)
+    standing.pledged_at.pop(who, None)
     book.pledged.get(who, {}).pop(standing.terms.id, None)
 
 

@@ -64,11 +64,21 @@ class Registry:
             book.schedule(standing, lifecycle.LAPSE, min(last))
         standing.note("proposed", time_ms, index, proposer)
 
-    def pledge(self, participant: str, commitment: str, alternatives: Alternatives, index: int, time_ms: int) -> None:
+    def pledge(
+        self,
+        participant: str,
+        commitment: str,
+        alternatives: Alternatives,
+        index: int,
+        time_ms: int,
+        *,
+        round_number: int | None = None,
+    ) -> None:
         """Take a pledge: unconditional, or bound if any of the alternatives holds of the set bound.
 
         SPEC commitments-34: a pledge MUST be by one in scope that has none standing, before the commitment is over;
         after the pledge deadline, it MUST bind at once.
+        SPEC commitments-41: a pledge MUST count the participant's earlier ones, where round_number is given.
         """
         book, standing = self._book, self.standing(commitment)
         checks.check_participant(book.members, participant)
@@ -77,19 +87,37 @@ class Registry:
             raise Refused(Code.PLEDGE_EXISTS, f'"{participant}" has pledged to "{commitment}" already')
         if standing.over:
             raise Refused(Code.PLEDGE_TOO_LATE, f'"{commitment}" is over')
+        rounds = standing.rounds.get(participant, 0)
+        if round_number not in (None, rounds):
+            raise Refused(Code.WRONG_ROUND, f'"{participant}" has pledged {rounds} times before')
         checks.check_conditions(standing.roll, alternatives)
         if time_ms >= standing.terms.entry.pledges_by_ms:
             checks.check_joins_now(book, standing, participant, alternatives)
         standing.pledges[participant] = alternatives
+        standing.pledged_at[participant] = index
+        standing.rounds[participant] = rounds + 1
         book.pledged.setdefault(participant, {})[commitment] = None
         standing.note("pledged", time_ms, index, participant)
         lifecycle.settle(book, standing, time_ms, index)
 
-    def withdraw(self, participant: str, commitment: str, reason: str, index: int, time_ms: int) -> int:
-        """Take back a pledge; return when that takes effect: time_ms, or after notice."""
+    def withdraw(
+        self,
+        participant: str,
+        commitment: str,
+        reason: str,
+        index: int,
+        time_ms: int,
+        *,
+        pledge_index: int | None = None,
+    ) -> int:
+        """Take back a pledge; return when that takes effect: time_ms, or after notice.
+
+        SPEC commitments-41: it MUST name the pledge that stands, where pledge_index is given.
+        """
         book, standing = self._book, self.standing(commitment)
         if participant not in standing.pledges or standing.over:
             raise Refused(Code.NOT_PLEDGED, f'no pledge of "{participant}" to "{commitment}" stands')
+        checks.check_pledge(standing, participant, pledge_index)
         if participant in standing.leaving:
             raise Refused(Code.NOTICE_GIVEN, f'the notice of "{participant}" is running')
         waits = standing.live and participant not in standing.bound
@@ -104,10 +132,13 @@ class Registry:
             self._leave(standing, participant, index, time_ms)
         return effect_ms
 
-    def lift(self, participant: str, commitment: str, index: int, time_ms: int) -> None:
+    def lift(
+        self, participant: str, commitment: str, index: int, time_ms: int, *, pledge_index: int | None = None
+    ) -> None:
         """Take a bound participant's word for lifting; with enough of them it is lifted, or its ramp begins."""
         standing = self.standing(commitment)
         checks.check_vote(standing, participant, standing.terms.lifting.by, time_ms)
+        checks.check_pledge(standing, participant, pledge_index)
         if standing.stage >= 0:
             raise Refused(Code.ABSENT_TRANSITION, "it is lifted, and its ramp has begun")
         if participant in standing.lift_votes:
@@ -116,10 +147,22 @@ class Registry:
         standing.note("vote-lift", time_ms, index, participant)
         lifecycle.count_votes(self._book, standing, time_ms, index)
 
-    def extend(self, participant: str, commitment: str, index: int, time_ms: int) -> None:
+    def extend(
+        self,
+        participant: str,
+        commitment: str,
+        index: int,
+        time_ms: int,
+        *,
+        pledge_index: int | None = None,
+        round_number: int | None = None,
+    ) -> None:
         """Take a bound participant's word for extending the term; with enough of them it is extended."""
         standing = self.standing(commitment)
         checks.check_vote(standing, participant, standing.terms.term.extended_by, 0)
+        checks.check_pledge(standing, participant, pledge_index)
+        if round_number not in (None, standing.extensions):
+            raise Refused(Code.WRONG_ROUND, f"it was extended {standing.extensions} times before")
         if standing.extensions >= standing.terms.term.extensions:
             raise Refused(Code.NOT_LIFTABLE, "it was extended as often as it can be")
         if participant in standing.extend_votes:

@@ -38,7 +38,8 @@ class Force:
 
 @dataclass(slots=True)
 class Standing:
-    """The state of one commitment. bound: participant -> from when. leaving: participant -> when its withdrawal takes
+    """The state of one commitment. pledged_at: participant -> leaf index of the pledge that stands. rounds: participant
+    -> how many pledges it made. bound: participant -> from when. leaving: participant -> when its withdrawal takes
     effect. in_force_ms is planned while pending, a fact after. stage counts the ramp's, from 0; -1 is before it."""
 
     terms: Commitment
@@ -49,6 +50,8 @@ class Standing:
     phase: Phase = Phase.OPEN
     how_ended: str = ""
     pledges: dict[str, Alternatives] = field(default_factory=dict)
+    pledged_at: dict[str, int] = field(default_factory=dict)
+    rounds: dict[str, int] = field(default_factory=dict)
     bound: dict[str, int] = field(default_factory=dict)
     leaving: dict[str, int] = field(default_factory=dict)
     met_ms: int | None = None
@@ -123,6 +126,8 @@ class Standing:
                 who: [[c.parties, c.labs, sorted(c.named), c.weight_ppm] for c in pledge]
                 for who, pledge in sorted(self.pledges.items())
             },
+            "pledged_at": dict(sorted(self.pledged_at.items())),
+            "rounds": dict(sorted(self.rounds.items())),
             "bound": dict(sorted(self.bound.items())),
             "leaving": dict(sorted(self.leaving.items())),
             "times": [self.met_ms, self.in_force_ms, self.constraints_ms, self.expires_ms],
