@@ -127,11 +127,11 @@ class _Shape:
 
 
 def _decode_entry(data: bytes) -> None:
-    parse_canonical(envelope_pb2.Entry(), data)
+    parse_canonical(envelope_pb2.Entry, data)
 
 
 def _decode_statement(envelope: envelope_pb2.Envelope) -> None:
-    parse_canonical(STATEMENTS[envelope.payload_type](), envelope.payload)
+    parse_canonical(STATEMENTS[envelope.payload_type], envelope.payload)
 
 
 def _name(envelope: envelope_pb2.Envelope) -> bytes:

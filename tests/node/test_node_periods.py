@@ -107,7 +107,7 @@ async def test_usage_that_arrives_after_its_account_is_attested_by_a_correction(
         assert correction.account.figures[0].estimates[0].amount == 5
         assert times(correction.account)[pb.CATEGORY_TRAINING] == 4_000
         assert bench.lab.corrections == 1
-        assert dict(bench.log.state.labs[LAB].accounts[0].figures)[f"{LAB}/run-1"].high == 6
+        assert bench.log.state.labs[LAB].accounts[0].bounds()["run-1"].high == 6
         await bench.run_to(bench.end(1) + 3_000)
         assert len(bench.log.mine(pb.Correction)) == 1
 

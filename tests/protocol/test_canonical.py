@@ -29,7 +29,7 @@ def walker_accepts(message_class: type[Message], data: bytes) -> bool:
 
 
 def fast_path_accepts(message_class: type[Message], data: bytes) -> bool:
-    return parse_canonical(message_class(), data)
+    return parse_canonical(message_class, data) is not None
 
 
 def has_negative(data: bytes) -> bool:

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome, compare, figure_bounds, interval
-from pacekeeper.protocol.compute.calendar import Silence, shift_by_silence, shift_by_silences
+from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome, compare, interval
+from pacekeeper.protocol.compute.calendar import Silence, Silences, shift_by_silence
 from pacekeeper.protocol.compute.window import SlidingWindow
+from pacekeeper.protocol.errors import Refused
+from pacekeeper.protocol.statements import read_estimates
 from pacekeeper.v1 import statements_pb2 as pb
 
 AMOUNTS = st.integers(0, 2**64 - 1)
@@ -31,10 +33,12 @@ def test_the_framework_count_is_what_counts() -> None:
     """SPEC compute-2."""
     count = pb.Estimate(method=pb.METHOD_FRAMEWORK_COUNT, amount=1_000, margin_ppm=1_000)
     chips = pb.Estimate(method=pb.METHOD_CHIP_TIME, amount=9_000, margin_ppm=500_000)
-    assert figure_bounds([count, chips]) == (999, 1_001)
-    assert figure_bounds([chips]) == (4_500, 13_500)
-    with pytest.raises(ValueError, match="at least one"):
-        figure_bounds([])
+    margins: dict[int, int] = {}
+    assert interval(*read_estimates([count, chips], margins)) == (999, 1_001)
+    assert margins == {count.method: 1_000, chips.method: 500_000}
+    assert interval(*read_estimates([chips], {})) == (4_500, 13_500)
+    with pytest.raises(Refused, match="no estimate"):
+        read_estimates([], {})
 
 
 def test_outcomes_at_the_edge() -> None:
@@ -155,8 +159,8 @@ def silences(draw: st.DrawFn) -> list[Silence]:
 @given(silences(), st.integers(0, 400), st.integers(0, 100))
 def test_deadlines_keep_their_order_and_wait_out_every_silence(found: list[Silence], due: int, more: int) -> None:
     """SPEC replay-4: what a lab could not deliver in a silence it may deliver after it, for as long as that was."""
-    moved = shift_by_silences(due, found)
-    assert due <= moved <= shift_by_silences(due + more, found)
+    moved = Silences(found).shift(due)
+    assert due <= moved <= Silences(found).shift(due + more)
     one_by_one = due
     for silence in found:
         before, length = one_by_one, silence.end_ms - silence.start_ms

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from world import World, digest, statement_id
 
-from pacekeeper.protocol.envelope import encode_entry
+from pacekeeper.protocol.envelope import encode_entry, read_envelope
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import Applied, State, Void, admit, apply
 from pacekeeper.v1 import envelope_pb2
@@ -124,18 +124,18 @@ def test_admission_and_replay_are_one_decision(steps: list[Step]) -> None:
             tick, tick_ms = world.sealed_tick(), at
             if step[2] % 4:  # no silence
                 tick_ms = min(at, world.state.last_time_ms + world.agreement.timing.tick_ms)
-            admit(world.state, tick, tick_ms)
+            admit(world.state, read_envelope(tick), tick_ms)
             world.entries.append(encode_entry(tick_ms, tick))
         envelope = envelope_of(world, step)
         before = world.state.describe()
         void = apply(clone(world.state), encode_entry(at, envelope))
         if isinstance(void, Void):
             with pytest.raises(Refused) as caught:
-                admit(world.state, envelope, at)
+                admit(world.state, read_envelope(envelope), at)
             assert (void.code, void.message) == (caught.value.code, caught.value.message)
             assert world.state.describe() == before
             continue
-        outcome = admit(world.state, envelope, at)
+        outcome = admit(world.state, read_envelope(envelope), at)
         world.entries.append(encode_entry(at, envelope))
         assert outcome.violations == void.violations
         assert outcome.id == void.id == statement_id(envelope)
@@ -172,7 +172,7 @@ def test_a_tick_is_refused_without_letting_anything_fall_due() -> None:
             world.seal(pb.Tick(agreement=world.agreement.fingerprint), world.keys.lab("borealis")),
         ):
             with pytest.raises(Refused):
-                admit(world.state, envelope, at)
+                admit(world.state, read_envelope(envelope), at)
             assert world.state.describe() == before
 
 
@@ -184,11 +184,11 @@ def test_admission_wants_a_tick_before_what_changes_by_time_alone() -> None:
     before = world.state.describe()
     for at in (world.due(0), world.state.last_time_ms + 1_001):
         with pytest.raises(ValueError, match="tick"):
-            admit(world.state, envelope, at)
+            admit(world.state, read_envelope(envelope), at)
     with pytest.raises(ValueError, match="run back"):
-        admit(world.state, envelope, world.state.last_time_ms - 1)
+        admit(world.state, read_envelope(envelope), world.state.last_time_ms - 1)
     with pytest.raises(ValueError, match="run back"):
-        admit(world.state, world.sealed_tick(), world.state.last_time_ms - 1)
+        admit(world.state, read_envelope(world.sealed_tick()), world.state.last_time_ms - 1)
     assert world.state.describe() == before
     assert isinstance(world.admit(envelope, world.due(0)), Applied)
     refused = world.admit(envelope, world.due(0) + 5_000)

@@ -186,9 +186,9 @@ def test_the_tick_interval_itself_is_no_silence() -> None:
     """SPEC replay-4."""
     world = World()
     world.tick(world.start(0) + 1_000)
-    assert world.state.silences == []
+    assert list(world.state.silences) == []
     world.tick(world.start(0) + 2_001)
-    assert world.state.silences == [(world.start(0) + 1_000, world.start(0) + 2_001)]
+    assert list(world.state.silences) == [(world.start(0) + 1_000, world.start(0) + 2_001)]
 
 
 def test_a_silence_keeps_periods_open_longer() -> None:
@@ -234,7 +234,7 @@ def test_accounts_are_dropped_when_their_period_closes() -> None:
         world.to(world.end(period))
         assert isinstance(world.attest("borealis", period, {"run-1": 10}), Applied)
         lab, run = world.state.labs["borealis"], world.state.lineage.runs["borealis/run-1"]
-        window = world.state.lab_windows["borealis"][0][2]
+        window = world.state.watches["borealis"][0].window
         sizes.append((len(lab.accounts), len(window._values), len(world.state.deadlines)))
     # Accounts are dropped some at a time, so that the sizes go around in a circle of that length and no further.
     assert sizes[20:] == sizes[20:28] * 5

@@ -101,7 +101,7 @@ class AdmittingLog(ScriptedLog):
 
     def _admit(self, data: bytes) -> None:
         now_ms = max(self._now_ms(), self.state.last_time_ms)
-        self.applied.append(admit(self.state, envelope.parse_envelope(data), now_ms))
+        self.applied.append(admit(self.state, envelope.read_envelope(envelope.parse_envelope(data)), now_ms))
         self._store(envelope.frame_entry(now_ms, data), data)
 
     def _store(self, entry: bytes, data: bytes) -> None:

@@ -17,7 +17,7 @@ from agreements import Keys, build_document
 from google.protobuf.message import Message
 
 from pacekeeper.protocol import keys as key_rules
-from pacekeeper.protocol.envelope import encode, encode_entry, identity, pae
+from pacekeeper.protocol.envelope import encode, encode_entry, identity, pae, read_envelope
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.keys import SigningKey
 from pacekeeper.protocol.replay import Applied, State, Void, admit, apply, genesis
@@ -85,9 +85,9 @@ class World:
         """Sequence an envelope as a log does: ticks first where they are called for, and only what is admitted."""
         while self.needs_tick(at):
             self.entries.append(encode_entry(at, tick := self.sealed_tick()))
-            admit(self.state, tick, at)
+            admit(self.state, read_envelope(tick), at)
         try:
-            applied = admit(self.state, envelope, at)
+            applied = admit(self.state, read_envelope(envelope), at)
         except Refused as refusal:
             return refusal
         self.entries.append(encode_entry(at, envelope))

@@ -127,7 +127,7 @@ def _lab(state: State, lab: Lab) -> Iterator[str]:
     yield f"  {printable(lab.name)} ({lab.id}, {lab.party}): {lab_standing(state, lab.id)}"
     corrections = count_of(known.corrections, "correction")
     yield f"    {count_of(known.attested, 'period')} attested, {known.late} late, {corrections}"
-    yield f"    compute {_range(total)} in {count_of(known.runs, 'run')}"
+    yield f"    compute {_range(total)} in {count_of(len(known.runs), 'run')}"
     if known.gaps:
         yield f"    gaps declared and not filled: {_periods(known.gaps)}"
     if known.missing:

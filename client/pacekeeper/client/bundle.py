@@ -94,19 +94,18 @@ def write_bundle(directory: Path, document: bytes, entry0: bytes, certificates: 
 
 def check_entry0(agreement: Agreement, entry0: bytes) -> None:
     """Raise Refused unless the envelope is this agreement's, signed by each party and nobody else."""
-    signed = envelope.parse_envelope(entry0)
-    statement = statements_pb2.Agreement()
-    if signed.payload_type != _AGREEMENT_TYPE or not canonical.parse_canonical(statement, signed.payload):
+    signed = envelope.read_envelope(envelope.parse_envelope(entry0))
+    statement = canonical.parse_canonical(statements_pb2.Agreement, signed.payload)
+    if signed.payload_type != _AGREEMENT_TYPE or statement is None:
         raise Refused(Code.MALFORMED, "it does not hold an Agreement statement")
     if statement.document != agreement.document:
         raise Refused(Code.WRONG_AGREEMENT, "it holds another document than agreement.md")
-    message = envelope.pae(signed.payload_type, signed.payload)
-    signatures = {signature.key_id: signature.signature for signature in signed.signatures}
+    signatures = dict(signed.signatures)
     for party in agreement.parties:
         signature = signatures.pop(keys.key_id(party.key), None)
         if signature is None:
             raise Refused(Code.MISSING_SIGNATURE, f'party "{party.id}" has not signed it')
-        if not keys.verify(party.key, message, signature):
+        if not keys.verify(party.key, signed.message, signature):
             raise Refused(Code.BAD_SIGNATURE, f'the signature of party "{party.id}" does not verify')
     if signatures:
         raise Refused(Code.UNKNOWN_SIGNER, "a key signed it that is no party's")

@@ -138,15 +138,14 @@ def check_acceptance(acceptance: bytes, agreement: Agreement) -> dict[bytes, tup
 
     SPEC transport-16: an acceptance MUST be signed by the log's statement key alone and name this agreement.
     """
-    signed = envelope.parse_envelope(acceptance)
-    promise = statements_pb2.Acceptance()
-    if signed.payload_type != _ACCEPTANCE_TYPE or not canonical.parse_canonical(promise, signed.payload):
+    signed = envelope.read_envelope(envelope.parse_envelope(acceptance))
+    promise = canonical.parse_canonical(statements_pb2.Acceptance, signed.payload)
+    if signed.payload_type != _ACCEPTANCE_TYPE or promise is None:
         raise Refused(Code.MALFORMED, "the log's acceptance is not an Acceptance in canonical form")
     log_key = agreement.log.statement_key
-    if [signature.key_id for signature in signed.signatures] != [keys.key_id(log_key)]:
+    if [key_id for key_id, _ in signed.signatures] != [keys.key_id(log_key)]:
         raise Refused(Code.UNKNOWN_SIGNER, "the acceptance is not signed by the log's statement key alone")
-    message = envelope.pae(signed.payload_type, signed.payload)
-    if not keys.verify(log_key, message, signed.signatures[0].signature):
+    if not keys.verify(log_key, signed.message, signed.signatures[0][1]):
         raise Refused(Code.BAD_SIGNATURE, "the log's signature on its acceptance does not verify")
     if promise.agreement != agreement.fingerprint:
         raise Refused(Code.WRONG_AGREEMENT, "the acceptance is under another agreement")

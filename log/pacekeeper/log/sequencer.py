@@ -20,12 +20,12 @@ from typing import Final, NamedTuple
 
 from pacekeeper.log.store.port import Slot
 from pacekeeper.protocol import keys, limits
-from pacekeeper.protocol.envelope import encode, frame_entry, identity, pae, parse_envelope
+from pacekeeper.protocol.envelope import Signed, encode, frame_entry, parse_envelope, read_envelope
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import State, admit
 from pacekeeper.protocol.statements import parse_statement, seal
 from pacekeeper.protocol.units import format_duration, format_time
-from pacekeeper.v1 import envelope_pb2, log_pb2
+from pacekeeper.v1 import log_pb2
 from pacekeeper.v1 import statements_pb2 as pb
 
 _CHAINED: Final = (pb.ComputeAttestation, pb.Gap, pb.Correction)  # the statements that take a lab's sequence number
@@ -90,7 +90,7 @@ class Sequencer:
         state = self.state
         plan = Plan(state.size, max(now_ms, state.last_time_ms))
         parsed = [_parse(data) for data in submissions]
-        ids = [item[1] for item in parsed if isinstance(item, tuple)]
+        ids = [item.id for item in parsed if isinstance(item, Signed)]
         known = dict(self._known(ids)) if ids else {}
         plan.halted = self.halt_reason(now_ms, conditions)
         if plan.halted is not None:
@@ -100,7 +100,7 @@ class Sequencer:
         elif self._tick_due(plan.time_ms, conditions):
             self._tick(plan)
         for data, item in zip(submissions, parsed, strict=True):
-            plan.outcomes.append(item if isinstance(item, Refused) else self._take(plan, data, *item, known))
+            plan.outcomes.append(item if isinstance(item, Refused) else self._take(plan, data, item, known))
         return plan
 
     def halt_reason(self, now_ms: int, conditions: Conditions) -> Refused | None:
@@ -141,15 +141,14 @@ class Sequencer:
     def _tick(self, plan: Plan) -> None:
         state = self.state
         tick = seal(pb.Tick(agreement=state.agreement.fingerprint, index=state.size), [self._tick_key])
-        applied = admit(state, tick, plan.time_ms)
+        applied = admit(state, read_envelope(tick), plan.time_ms)
         plan.entries.append(frame_entry(plan.time_ms, encode(tick)))
         plan.ids.append(applied.id)
         self._resuming = False
 
-    def _take(
-        self, plan: Plan, data: bytes, envelope: envelope_pb2.Envelope, statement_id: bytes, known: dict[bytes, int]
-    ) -> Outcome:
+    def _take(self, plan: Plan, data: bytes, signed: Signed, known: dict[bytes, int]) -> Outcome:
         """SPEC log-1: the same statement MUST get the same index again, however often it is submitted."""
+        statement_id = signed.id
         index = known.get(statement_id)
         if index is not None:
             return Sequenced(index, statement_id, plan.time_ms, duplicate=True)
@@ -163,10 +162,10 @@ class Sequencer:
         if due_ms is not None and due_ms <= time_ms:
             self._tick(plan)  # the entry before has brought a deadline that lies in the past
         try:
-            applied = admit(state, envelope, time_ms)
+            applied = admit(state, signed, time_ms)
         except Refused as refused:
             if refused.code is Code.SEQUENCE_TAKEN:
-                self._note_conflict(plan, envelope)
+                self._note_conflict(plan, data)
             return refused
         index = applied.index
         known[statement_id] = index
@@ -177,12 +176,13 @@ class Sequencer:
             plan.slots.append(Slot(statement.lab, statement.link.sequence, index))
         return Sequenced(index, statement_id, time_ms)
 
-    def _note_conflict(self, plan: Plan, envelope: envelope_pb2.Envelope) -> None:
+    def _note_conflict(self, plan: Plan, data: bytes) -> None:
         """SPEC log-10: a validly signed statement for a sequence number that another has taken MUST be relayed.
 
         The replay checks signatures before it looks at the sequence, so that one refused for it is validly signed; and
         it is another statement than the first, or it would have been a duplicate.
         """
+        envelope = parse_envelope(data)
         statement = parse_statement(envelope)
         assert isinstance(statement, _CHAINED)
         lab, sequence = statement.lab, statement.link.sequence
@@ -192,9 +192,8 @@ class Sequencer:
             plan.conflicts.append(log_pb2.ConflictingEnvelope(first_index=first, second=envelope))
 
 
-def _parse(data: bytes) -> tuple[envelope_pb2.Envelope, bytes] | Refused:
+def _parse(data: bytes) -> Signed | Refused:
     try:
-        envelope = parse_envelope(data)
+        return read_envelope(parse_envelope(data))
     except Refused as refused:
         return refused
-    return envelope, identity(pae(envelope.payload_type, envelope.payload))

@@ -1,18 +1,20 @@
 """The canonical form of a statement's bytes, checked by walking the wire format.
 
 Protobuf has many encodings for one message; Pacekeeper accepts exactly one, so that a hash names a statement. The
-walker knows the message's descriptor and nothing else about protobuf libraries. It is the specification; `reencodes` is
-the fast path that the replay uses, and a test holds the two together on hostile bytes.
+walker knows the message's descriptor and nothing else about protobuf libraries. It is the specification;
+`parse_canonical` re-encodes instead, which is what the replay uses, and a test holds the two together on hostile bytes.
 
 Example: b"\\x10\\x00" for Tick is refused, since index 0 is a default value and defaults are not written.
 """
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
+
+M = TypeVar("M", bound=Message)
 
 _VARINT_TYPES: Final = frozenset(
     {
@@ -41,13 +43,22 @@ def check_canonical(descriptor: Descriptor, data: bytes) -> None:
     _walk(descriptor, data, 0, len(data), 0)
 
 
-def reencodes(message: Message, data: bytes) -> bool:
-    """Whether message, just parsed from data, serializes to data again once unknown fields are gone."""
+def parse_canonical(message_class: type[M], data: bytes) -> M | None:
+    """Return data as a message of that class, None unless it is well-formed and the canonical encoding.
+
+    That is, unless the message serializes to data again once unknown fields are gone.
+    """
+    try:
+        message = message_class.FromString(data)
+    except DecodeError:
+        return None
     message.DiscardUnknownFields()
     # Not asked to be deterministic: that concerns maps only, which no message has, and costs twice the time.
     if message.SerializeToString() != data:
-        return False
-    return _NEGATIVE not in data or _is_canonical(cast(Descriptor, message.DESCRIPTOR), data)
+        return None
+    if _NEGATIVE in data and not _is_canonical(cast(Descriptor, message_class.DESCRIPTOR), data):
+        return None
+    return message
 
 
 def _is_canonical(descriptor: Descriptor, data: bytes) -> bool:
@@ -56,15 +67,6 @@ def _is_canonical(descriptor: Descriptor, data: bytes) -> bool:
     except NotCanonical:
         return False
     return True
-
-
-def parse_canonical(message: Message, data: bytes) -> bool:
-    """Parse data into message (fresh, empty); whether data was well-formed and canonical."""
-    try:
-        message.ParseFromString(data)
-    except DecodeError:
-        return False
-    return reencodes(message, data)
 
 
 def _walk(descriptor: Descriptor, data: bytes, position: int, end: int, depth: int) -> None:

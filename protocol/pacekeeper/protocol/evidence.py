@@ -15,13 +15,12 @@ from google.protobuf.message import Message
 
 from pacekeeper.protocol.compute.bounds import interval
 from pacekeeper.protocol.documents.agreement import Agreement
-from pacekeeper.protocol.envelope import check_signatures_shape, identity, pae, parse_entry
+from pacekeeper.protocol.envelope import Signed, read_entry, read_envelope
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.replay.state import State, Verify
 from pacekeeper.protocol.statements import parse_statement
 from pacekeeper.protocol.tlog.checkpoint import Checkpoint, parse_checkpoint
 from pacekeeper.protocol.tlog.note import open_note
-from pacekeeper.v1 import envelope_pb2
 from pacekeeper.v1 import statements_pb2 as pb
 
 
@@ -88,9 +87,8 @@ def _lab_equivocation(
     if evidence.first_index >= state.size:
         return verdict("", False, "the first statement is not on the log")
     try:
-        first = parse_entry(entry_at(evidence.first_index)).envelope
-        check_signatures_shape(evidence.second)
-        statements = parse_statement(first), parse_statement(evidence.second)
+        first, second = read_entry(entry_at(evidence.first_index))[1], read_envelope(evidence.second)
+        statements = parse_statement(first), parse_statement(second)
     except Refused as refusal:
         return verdict("", False, f"a statement is refused as {refusal.code}")
     slot = slot_of(statements[0])
@@ -100,26 +98,23 @@ def _lab_equivocation(
     # A lab may keep its key for another agreement, and has other slots there.
     if any(statement.agreement != state.agreement.fingerprint for statement in statements):  # type: ignore[attr-defined]
         return verdict(lab, False, "a statement is under another agreement")
-    if identity(_pae(first)) == identity(_pae(evidence.second)):
+    if first.id == second.id:
         return verdict(lab, False, "the two statements are one and the same")
-    for envelope in (first, evidence.second):
-        if not _signed_by_lab(envelope, lab, state, verify):
+    for signed in (first, second):
+        if not _signed_by_lab(signed, lab, state, verify):
             return verdict(lab, False, "a statement is not signed by the lab")
     return verdict(lab, True, f"lab {lab} signed two statements with sequence {sequence}")
 
 
-def _pae(envelope: envelope_pb2.Envelope) -> bytes:
-    return pae(envelope.payload_type, envelope.payload)
-
-
-def _signed_by_lab(envelope: envelope_pb2.Envelope, lab: str, state: State, verify: Verify) -> bool:
-    if len(envelope.signatures) != 1:
+def _signed_by_lab(signed: Signed, lab: str, state: State, verify: Verify) -> bool:
+    if len(signed.signatures) != 1:
         return False
-    authority = state.keyring.get(envelope.signatures[0].key_id)
+    [(key_id, signature)] = signed.signatures
+    authority = state.keyring.get(key_id)
     return (
         authority is not None
         and (authority.role, authority.owner) == ("lab", lab)
-        and verify(authority.public_key, _pae(envelope), envelope.signatures[0].signature)
+        and verify(authority.public_key, signed.message, signature)
     )
 
 
@@ -170,15 +165,15 @@ def _disagreement(
     if evidence.index >= state.size:
         return verdict("", False, f"entry {evidence.index} is not on the log")
     try:
-        envelope = parse_entry(entry_at(evidence.index)).envelope
-        statement = parse_statement(envelope)
+        signed = read_entry(entry_at(evidence.index))[1]
+        statement = parse_statement(signed)
     except Refused as refusal:
         return verdict("", False, f"the entry is refused as {refusal.code}")
     if not isinstance(statement, pb.ComputeAttestation | pb.Correction):
         return verdict("", False, f"entry {evidence.index} is not an account")
     lab = statement.lab
     # The log may have let in what the lab never signed, or signed for another log.
-    if statement.agreement != state.agreement.fingerprint or not _signed_by_lab(envelope, lab, state, verify):
+    if statement.agreement != state.agreement.fingerprint or not _signed_by_lab(signed, lab, state, verify):
         return verdict(lab, False, "the account is not signed by the lab under this agreement")
     holds = evidence.run in disagreeing_runs(statement.account)
     return verdict(

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.canonical import parse_canonical
-from pacekeeper.protocol.envelope import PAYLOAD_TYPE_PREFIX, Signer, sign_envelope
+from pacekeeper.protocol.envelope import PAYLOAD_TYPE_PREFIX, Signed, Signer, sign_envelope
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.text import is_plain
 from pacekeeper.protocol.units import PPM
@@ -26,6 +26,7 @@ from pacekeeper.v1 import statements_pb2 as pb
 _LAST_METHOD: Final = int(pb.METHOD_CHIP_TIME)
 _LAST_CATEGORY: Final = int(pb.CATEGORY_UNACCOUNTED)
 _TRAINING: Final = int(pb.CATEGORY_TRAINING)
+_new: Final = tuple.__new__  # a NamedTuple's own constructor costs twice as much
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
 _CODE: Final = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 
@@ -46,40 +47,57 @@ def seal(statement: Message, signers: Iterable[Signer]) -> envelope_pb2.Envelope
     return sign_envelope(payload_type(type(statement)), statement.SerializeToString(deterministic=True), signers)
 
 
-def parse_statement(envelope: envelope_pb2.Envelope) -> Message:
+def parse_statement(envelope: envelope_pb2.Envelope | Signed) -> Message:
     """Parse an envelope's payload as the statement that its type names, and check its shape.
 
     Raises Refused: unknown-payload-type, not-canonical, too-large, bad-field and what the statement's shape forbids.
-    SPEC statements-1: a payload MUST be the canonical encoding of the message that its payload type names.
     """
-    return read_statement(envelope)[0]
+    return read_statement(envelope.payload_type, envelope.payload)[0]
+
+
+class LinkReading(NamedTuple):
+    """A link, each field read once."""
+
+    sequence: int
+    previous: bytes
+    as_of: int
 
 
 class Reading(NamedTuple):
     """What the shape check of an account has gathered on its way, so that the replay need not read it twice.
 
-    figures: (run, amount and margin of the estimate that counts). margins: (method, margin) of every estimate.
+    figures: (run, amount and margin of the estimate that counts). margins: the widest of every method in it.
     chip-milliseconds: used in all categories, in training, in training by the figures; chips: of all pools.
     """
 
     period: int
     figures: list[tuple[str, int, int]]
-    margins: list[tuple[int, int]]
+    margins: dict[int, int]
     used_ms: int
     training_ms: int
     figures_ms: int
     chips: int
 
 
-def read_statement(envelope: envelope_pb2.Envelope) -> tuple[Message, Reading | None]:
-    """As parse_statement, and for a statement with an account also what the shape check has read of it."""
-    known = _STATEMENTS.get(envelope.payload_type)
+class RecordReading(NamedTuple):
+    """The same for a checkpoint record: amount and margin of the estimate that counts, the widest of every method."""
+
+    amount: int
+    margin_ppm: int
+    margins: dict[int, int]
+
+
+def read_statement(kind: str, payload: bytes) -> tuple[Message, object]:
+    """As parse_statement, and what the shape check has read of it, for the one who applies it; None for most.
+
+    SPEC statements-1: a payload MUST be the canonical encoding of the message that its payload type names.
+    """
+    known = _STATEMENTS.get(kind)
     if known is None:
-        raise Refused(Code.UNKNOWN_PAYLOAD_TYPE, f'no statement has payload type "{envelope.payload_type}"')
+        raise Refused(Code.UNKNOWN_PAYLOAD_TYPE, f'no statement has payload type "{kind}"')
     message_class, check = known
-    statement = message_class()
-    payload = envelope.payload
-    if not parse_canonical(statement, payload):
+    statement = parse_canonical(message_class, payload)
+    if statement is None:
         raise Refused(Code.NOT_CANONICAL, f"{message_class.DESCRIPTOR.name} is not in canonical form")
     return statement, check(statement, len(payload))
 
@@ -148,20 +166,21 @@ def _check_ascending(values: Sequence[int], what: str) -> None:
         last = value
 
 
-def _check_link(link: pb.Link) -> None:
+def _read_link(link: pb.Link) -> LinkReading:
     # SPEC statements-5: a chain statement MUST have sequence 1 and no previous, or a higher one and 32 bytes of it.
-    sequence = link.sequence
-    if sequence == 0 or len(link.previous) != (0 if sequence == 1 else 32):
+    sequence, previous = link.sequence, link.previous
+    if sequence == 0 or len(previous) != (0 if sequence == 1 else 32):
         raise _bad("sequence counts from 1, and previous has 32 bytes from sequence 2 on")
+    return _new(LinkReading, (sequence, previous, link.as_of))
 
 
-def read_estimates(estimates: Iterable[pb.Estimate], margins: list[tuple[int, int]]) -> int:
+def read_estimates(estimates: Iterable[pb.Estimate], margins: dict[int, int]) -> tuple[int, int]:
     """Refuse estimates that are absent, too many, out of order, of an unknown method or wider than themselves.
 
-    Appends (method, margin) of each to margins and returns the amount of the first, which is the one that counts.
+    Widens margins, the widest of each method, by theirs, and returns (amount, margin) of the one that counts.
+    SPEC compute-2: caps MUST be checked against the framework count where there is one, else against chip-time.
     """
-    last = 0
-    amount = -1
+    last = amount = counting_ppm = 0
     for estimate in estimates:
         method = estimate.method
         margin_ppm = estimate.margin_ppm
@@ -172,11 +191,13 @@ def read_estimates(estimates: Iterable[pb.Estimate], margins: list[tuple[int, in
             raise _bad("a margin is over 100 %")
         if last == 0:
             amount = estimate.amount
+            counting_ppm = margin_ppm
         last = method
-        margins.append((method, margin_ppm))
+        if margin_ppm > margins.get(method, -1):
+            margins[method] = margin_ppm
     if last == 0:
         raise _bad("a figure has no estimate")
-    return amount
+    return amount, counting_ppm
 
 
 def read_account(account: pb.PeriodAccount, size: int) -> Reading:
@@ -185,7 +206,7 @@ def read_account(account: pb.PeriodAccount, size: int) -> Reading:
     if size > limits.MAX_ATTESTATION_BYTES:
         raise Refused(Code.TOO_LARGE, f"an account of {size} bytes, at most {limits.MAX_ATTESTATION_BYTES}")
     figures: list[tuple[str, int, int]] = []
-    margins: list[tuple[int, int]] = []
+    margins: dict[int, int] = {}
     figures_ms = used_ms = training_ms = chips = 0
     last = ""
     for figure in account.figures:
@@ -193,11 +214,10 @@ def read_account(account: pb.PeriodAccount, size: int) -> Reading:
         # SPEC statements-8: figures MUST ascend by run, categories by number, pools by model, each once.
         if run <= last:
             raise _bad("figures are not in ascending order of run")
-        _check_id(run, "run")
+        if not is_id(run):
+            raise _bad("run is not an id of lower-case letters, digits and hyphens")
         last = run
-        first = len(margins)
-        amount = read_estimates(figure.estimates, margins)
-        figures.append((run, amount, margins[first][1]))
+        figures.append((run, *read_estimates(figure.estimates, margins)))
         figures_ms += figure.chip_ms
     category = 0
     for use in account.time:
@@ -209,19 +229,19 @@ def read_account(account: pb.PeriodAccount, size: int) -> Reading:
         used_ms += spent
         if category == _TRAINING:
             training_ms = spent
+    pools = account.pools
     model = ""
-    pools = 0
-    for pool in account.pools:
+    for pool in pools:
         following_model = pool.model
         if following_model <= model:
             raise _bad("pools are not in ascending order of model")
         model = following_model
-        _check_id(model, "accelerator model")
+        if not is_id(model):
+            raise _bad("accelerator model is not an id of lower-case letters, digits and hyphens")
         chips += pool.count
-        pools += 1
-    if len(figures) > limits.MAX_FIGURES or pools > limits.MAX_POOLS:
+    if len(figures) > limits.MAX_FIGURES or len(pools) > limits.MAX_POOLS:
         raise Refused(Code.TOO_LARGE, "too many figures or pools in one account")
-    return Reading(account.period, figures, margins, used_ms, training_ms, figures_ms, chips)
+    return _new(Reading, (account.period, figures, margins, used_ms, training_ms, figures_ms, chips))
 
 
 def _read_account_of(statement: pb.ComputeAttestation | pb.Correction, size: int) -> Reading:
@@ -231,17 +251,16 @@ def _read_account_of(statement: pb.ComputeAttestation | pb.Correction, size: int
     return read_account(statement.account, size)
 
 
-def _check_attestation(statement: pb.ComputeAttestation, size: int) -> Reading:
+def _check_attestation(statement: pb.ComputeAttestation, size: int) -> tuple[LinkReading, Reading]:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
-    _check_link(statement.link)
-    return _read_account_of(statement, size)
+    return _read_link(statement.link), _read_account_of(statement, size)
 
 
-def _check_gap(statement: pb.Gap, _size: int) -> None:
+def _check_gap(statement: pb.Gap, _size: int) -> LinkReading:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
-    _check_link(statement.link)
+    link = _read_link(statement.link)
     _check_text(statement.note, "note")
     # SPEC statements-15: hashes MUST have 32 bytes, choices MUST be made, and documents and codes MUST be there.
     if statement.reason not in (pb.GAP_REASON_LATE, pb.GAP_REASON_UNACCOUNTED):
@@ -249,25 +268,27 @@ def _check_gap(statement: pb.Gap, _size: int) -> None:
     # SPEC statements-9: a gap MUST cover 1 to 1,000 periods.
     if not 0 <= statement.last_period - statement.first_period < limits.MAX_GAP_PERIODS:
         raise _bad(f"a gap covers 1 to {limits.MAX_GAP_PERIODS} periods, first to last")
+    return link
 
 
-def _check_correction(statement: pb.Correction, size: int) -> Reading:
+def _check_correction(statement: pb.Correction, size: int) -> tuple[LinkReading, Reading]:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
-    _check_link(statement.link)
+    link = _read_link(statement.link)
     _check_text(statement.note, "note")
     if len(statement.corrects) != 32:
         raise _bad("corrects has 32 bytes")
-    return _read_account_of(statement, size)
+    return link, _read_account_of(statement, size)
 
 
-def _check_record(statement: pb.CheckpointRecord, _size: int) -> None:
+def _check_record(statement: pb.CheckpointRecord, _size: int) -> RecordReading:
     _check_agreement_name(statement.agreement)
     _check_id(statement.lab, "lab")
     _check_id(statement.run, "run")
     if len(statement.digest) != 32:
         raise _bad("a checkpoint's digest has 32 bytes")
-    read_estimates(statement.estimates, [])
+    margins: dict[int, int] = {}
+    return RecordReading(*read_estimates(statement.estimates, margins), margins)
 
 
 def _check_finding(statement: pb.Finding, _size: int) -> None:
@@ -284,7 +305,7 @@ def _check_finding(statement: pb.Finding, _size: int) -> None:
         raise Refused(Code.BAD_EVIDENCE, "a finding without evidence")
 
 
-_Check = Callable[[Message, int], Reading | None]
+_Check = Callable[[Message, int], object]
 
 
 def _entry(message_class: type[Message], check: object) -> tuple[str, tuple[type[Message], _Check]]:

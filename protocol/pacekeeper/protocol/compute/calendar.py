@@ -8,7 +8,8 @@ for the log has that time back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
@@ -31,10 +32,37 @@ def shift_by_silence(due_ms: int, silence: Silence) -> int:
     return due_ms + length if due_ms <= silence.end_ms else max(due_ms, silence.end_ms + length)
 
 
-def shift_by_silences(due_ms: int, silences: Sequence[Silence]) -> int:
-    """Return a deadline after all silences, which come in order of time."""
-    for silence in silences:
-        if silence.start_ms >= due_ms:
-            break
-        due_ms = shift_by_silence(due_ms, silence)
-    return due_ms
+class Silences:
+    """All silences so far, in order of time. A deadline beyond the reach of the earlier ones does not look at them."""
+
+    __slots__ = ("_all", "_reach")
+
+    def __init__(self, silences: Iterable[Silence] = ()) -> None:
+        self._all: list[Silence] = []
+        self._reach: list[int] = []  # the last moment that this silence or one before it moves
+        for silence in silences:
+            self.add(silence)
+
+    def __iter__(self) -> Iterator[Silence]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, silence: Silence) -> None:
+        """Add the latest silence."""
+        reach = silence.end_ms + (silence.end_ms - silence.start_ms)
+        self._all.append(silence)
+        self._reach.append(max(reach, self._reach[-1]) if self._reach else reach)
+
+    def shift(self, due_ms: int) -> int:
+        """Return a deadline after all silences."""
+        reach = self._reach
+        if not reach or due_ms >= reach[-1]:
+            return due_ms
+        for place in range(bisect_right(reach, due_ms), len(reach)):
+            silence = self._all[place]
+            if silence.start_ms >= due_ms:
+                break
+            due_ms = shift_by_silence(due_ms, silence)
+        return due_ms

@@ -31,7 +31,10 @@ class Record:
 
 @dataclass(slots=True)
 class Run:
-    """A declared run. own: what was attested for it so far. parents: leaf indices of records, ascending."""
+    """A declared run. low, high: what was attested for it so far. parents: leaf indices of records, ascending.
+
+    clear_to: up to this upper bound of its cumulative compute no run cap has anything to say; below zero if not known.
+    """
 
     name: str
     lab: str
@@ -40,11 +43,18 @@ class Run:
     initial_state: int
     initial_digest: bytes
     parents: list[int]
-    own: Bounds = NOTHING
+    low: int = 0
+    high: int = 0
     last_period: int = -1
+    clear_to: int = -1
     records: list[Record] = field(default_factory=list)
     _inherited: Bounds = NOTHING
     _version: int = -1
+
+    @property
+    def own(self) -> Bounds:
+        """What was attested for the run itself."""
+        return Bounds(self.low, self.high)
 
 
 class Lineage:

@@ -139,12 +139,15 @@ class Agreement:
 
     def period_end_ms(self, period: int) -> int:
         """Return the first millisecond after a period."""
-        return self.period_start_ms(period + 1)
+        calendar = self.calendar
+        return calendar.epoch_ms + (period + 1) * calendar.period_ms
 
     def due_ms(self, period: int) -> int:
         """Return the time by which a period's account is due, silences of the log aside."""
-        return self.period_end_ms(period) + self.calendar.due_ms
+        calendar = self.calendar
+        return calendar.epoch_ms + (period + 1) * calendar.period_ms + calendar.due_ms
 
     def fill_in_ms(self, period: int) -> int:
         """Return the time after which no account or correction of a period is taken."""
-        return self.period_end_ms(period) + self.calendar.fill_in_ms
+        calendar = self.calendar
+        return calendar.epoch_ms + (period + 1) * calendar.period_ms + calendar.fill_in_ms

@@ -16,14 +16,13 @@ from google.protobuf.message import Message
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.documents.agreement import compile_agreement
 from pacekeeper.protocol.documents.blocks import DocumentError
-from pacekeeper.protocol.envelope import identity, pae, parse_entry
+from pacekeeper.protocol.envelope import Signed, identity, pae, read_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import chain, declarations
 from pacekeeper.protocol.replay.deadlines import advance
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import FindingEntry, State, Verify
 from pacekeeper.protocol.statements import parse_statement, read_statement
-from pacekeeper.v1 import envelope_pb2
 from pacekeeper.v1 import statements_pb2 as pb
 
 
@@ -52,27 +51,25 @@ def genesis(entry_bytes: bytes, *, verify: Verify = keys.verify) -> State:
 
     SPEC replay-1: entry 0 MUST be an Agreement that compiles, signed by the party key of every party and nobody else.
     """
-    entry = parse_entry(entry_bytes)
-    envelope = entry.envelope
-    statement = parse_statement(envelope)
+    founded_ms, signed = read_entry(entry_bytes)
+    statement = parse_statement(signed)
     if not isinstance(statement, pb.Agreement):
         raise Refused(Code.NOT_FIRST, "entry 0 is not an agreement")
     try:
         agreement = compile_agreement(statement.document)
     except DocumentError as error:
         raise Refused(Code.BAD_DOCUMENT, str(error)) from None
-    state = State(agreement, entry.sequenced_at_ms)
-    message = pae(envelope.payload_type, envelope.payload)
-    signed = {signature.key_id for signature in envelope.signatures}
+    state = State(agreement, founded_ms)
+    present = {key_id for key_id, _ in signed.signatures}
     wanted = {keys.key_id(party.key): party for party in agreement.parties}
     for key_id, party in wanted.items():
-        if key_id not in signed:
+        if key_id not in present:
             raise Refused(Code.MISSING_SIGNATURE, f"party {party.id} has not signed the agreement")
-    for signature in envelope.signatures:
-        signer = wanted.get(signature.key_id)
+    for key_id, signature in signed.signatures:
+        signer = wanted.get(key_id)
         if signer is None:
             raise Refused(Code.UNKNOWN_SIGNER, "the agreement is signed by a key that is not a party's")
-        if not verify(signer.key, message, signature.signature):
+        if not verify(signer.key, signed.message, signature):
             raise Refused(Code.BAD_SIGNATURE, f"signature of party {signer.id} does not verify")
     state.size = 1
     return state
@@ -86,12 +83,11 @@ def apply(state: State, entry_bytes: bytes, *, verify: Verify = keys.verify) -> 
     index = state.size
     found: list[Violation] = []
     try:
-        entry = parse_entry(entry_bytes)
-        time_ms = entry.sequenced_at_ms
+        time_ms, signed = read_entry(entry_bytes)
         if time_ms < state.last_time_ms:
             raise Refused(Code.TIME_RUNS_BACK, "log time is before that of the entry before")
         advance(state, time_ms, index, found)
-        outcome: Applied | Void = _apply_statement(state, entry.envelope, verify, found)
+        outcome: Applied | Void = _apply_statement(state, signed, verify, found)
     except Refused as refusal:
         state.record_void(index, refusal.code, refusal.message)
         outcome = Void(index, refusal.code, refusal.message, found)
@@ -101,17 +97,15 @@ def apply(state: State, entry_bytes: bytes, *, verify: Verify = keys.verify) -> 
     return outcome
 
 
-def admit(
-    state: State, envelope: envelope_pb2.Envelope, sequenced_at_ms: int, *, verify: Verify = keys.verify
-) -> Applied:
-    """Apply a parsed envelope as the next entry, or raise Refused with the state untouched.
+def admit(state: State, signed: Signed, sequenced_at_ms: int, *, verify: Verify = keys.verify) -> Applied:
+    """Apply what a parsed envelope holds as the next entry, or raise Refused with the state untouched.
 
     SPEC replay-11: what is admitted MUST be what apply would apply, and a refusal MUST have no effect.
     Legal only while no deadline is due at sequenced_at_ms and the log is not silent: a Tick comes first otherwise,
     since deadlines are facts of the log and not of a submission (ValueError).
     """
     due = state.next_deadline_ms()
-    is_tick = envelope.payload_type == _TICK
+    is_tick = signed.payload_type == _TICK
     if not is_tick and (
         (due is not None and due <= sequenced_at_ms)
         or sequenced_at_ms - state.last_time_ms > state.agreement.timing.tick_ms
@@ -122,15 +116,15 @@ def admit(
     found: list[Violation] = []
     if is_tick:
         # All that a tick can be refused for comes before the deadlines that it lets fall due.
-        tick = parse_statement(envelope)
-        _authorise(state, envelope, tick, verify)
+        tick = parse_statement(signed)
+        _authorise(state, signed, tick, verify)
         _check_tick(state, cast(pb.Tick, tick))
         advance(state, sequenced_at_ms, state.size, found)
     before = state.last_time_ms
     # Statements read the entry's time as the state's; it is put back if the statement is refused.
     state.last_time_ms = sequenced_at_ms
     try:
-        outcome = _apply_statement(state, envelope, verify, found)
+        outcome = _apply_statement(state, signed, verify, found)
     except Refused:
         state.last_time_ms = before
         raise
@@ -139,38 +133,38 @@ def admit(
     return outcome
 
 
-def _apply_statement(state: State, envelope: envelope_pb2.Envelope, verify: Verify, found: list[Violation]) -> Applied:
-    statement, reading = read_statement(envelope)
-    statement_id = _authorise(state, envelope, statement, verify)
-    _RULES[state.agreement.rules_version].effects[type(statement)](state, statement, statement_id, found, reading)
-    return Applied(state.size, statement_id, statement, found)
+def _apply_statement(state: State, signed: Signed, verify: Verify, found: list[Violation]) -> Applied:
+    statement, reading = read_statement(signed.payload_type, signed.payload)
+    effect = _authorise(state, signed, statement, verify)
+    effect(state, statement, signed.id, found, reading)
+    return Applied(state.size, signed.id, statement, found)
 
 
-def _authorise(state: State, envelope: envelope_pb2.Envelope, statement: Message, verify: Verify) -> bytes:
-    """Check who signed; return the statement's identity.
+def _authorise(state: State, signed: Signed, statement: Message, verify: Verify) -> Effect:
+    """Check who signed; return what the statement does.
 
     SPEC replay-6: a statement MUST name this agreement and be signed once, by the key of whom it speaks for.
     """
-    if isinstance(statement, pb.Agreement):
+    rule = _RULES[state.agreement.rules_version].get(type(statement))
+    if rule is None:
         raise Refused(Code.NOT_FIRST, "an agreement founds a log and cannot follow another entry")
     if statement.agreement != state.agreement.fingerprint:  # type: ignore[attr-defined]
         raise Refused(Code.WRONG_AGREEMENT, "the statement names another agreement")
-    signatures = envelope.signatures
-    authority = state.keyring.get(signatures[0].key_id)
+    signatures = signed.signatures
+    key_id, signature = signatures[0]
+    authority = state.keyring.get(key_id)
     if authority is None:
         raise Refused(Code.UNKNOWN_SIGNER, "signed by a key that the agreement does not have")
     if len(signatures) != 1:
         raise Refused(Code.WRONG_ROLE, "this statement takes exactly one signature")
-    role, owner_field = _RULES[state.agreement.rules_version].signers[type(statement)]
-    owner = getattr(statement, owner_field) if owner_field else role
-    if role == "lab" and owner not in state.labs:
-        raise Refused(Code.UNKNOWN_LAB, f'the agreement has no lab "{owner}"')
-    if authority.role != role or authority.owner != owner:
+    owner = getattr(statement, rule.owner_field) if rule.owner_field else rule.role
+    if authority.owner != owner or authority.role != rule.role:
+        if rule.role == "lab" and owner not in state.labs:
+            raise Refused(Code.UNKNOWN_LAB, f'the agreement has no lab "{owner}"')
         raise Refused(Code.WRONG_ROLE, f'the key of {authority.role} "{authority.owner}" may not sign this')
-    message = pae(envelope.payload_type, envelope.payload)
-    if not verify(authority.public_key, message, signatures[0].signature):
+    if not verify(authority.public_key, signed.message, signature):
         raise Refused(Code.BAD_SIGNATURE, f'signature of {authority.role} "{authority.owner}" does not verify')
-    return identity(message)
+    return rule.effect
 
 
 def _check_tick(state: State, statement: pb.Tick) -> None:
@@ -199,33 +193,26 @@ def _apply_finding(state: State, statement: pb.Finding, _id: bytes, _found: list
 
 _TICK: Final = "application/vnd.pacekeeper.v1.Tick"
 
-_SIGNERS_1: Final[dict[type[Message], tuple[str, str]]] = {
-    pb.Tick: ("log", ""),
-    pb.RunDeclaration: ("lab", "lab"),
-    pb.ComputeAttestation: ("lab", "lab"),
-    pb.Gap: ("lab", "lab"),
-    pb.Correction: ("lab", "lab"),
-    pb.CheckpointRecord: ("lab", "lab"),
-    pb.Finding: ("verifier", "party"),
+Effect = Callable[..., None]
+
+
+class Rule(NamedTuple):
+    """Who signs a statement, and what it does. owner_field names whom it speaks for; "" where the role has one key."""
+
+    role: str
+    owner_field: str
+    effect: Effect
+
+
+_RULES_1: Final[dict[type[Message], Rule]] = {
+    pb.Tick: Rule("log", "", _apply_tick),
+    pb.RunDeclaration: Rule("lab", "lab", declarations.apply_declaration),
+    pb.ComputeAttestation: Rule("lab", "lab", chain.apply_attestation),
+    pb.Gap: Rule("lab", "lab", chain.apply_gap),
+    pb.Correction: Rule("lab", "lab", chain.apply_correction),
+    pb.CheckpointRecord: Rule("lab", "lab", declarations.apply_record),
+    pb.Finding: Rule("verifier", "party", _apply_finding),
 }
 
-_EFFECTS_1: Final[dict[type[Message], Callable[..., None]]] = {
-    pb.Tick: _apply_tick,
-    pb.RunDeclaration: declarations.apply_declaration,
-    pb.ComputeAttestation: chain.apply_attestation,
-    pb.Gap: chain.apply_gap,
-    pb.Correction: chain.apply_correction,
-    pb.CheckpointRecord: declarations.apply_record,
-    pb.Finding: _apply_finding,
-}
-
-
-class Rules(NamedTuple):
-    """The rules of one version: who signs which statement, and what it does. Old versions stay for ever."""
-
-    signers: dict[type[Message], tuple[str, str]]
-    effects: dict[type[Message], Callable[..., None]]
-
-
-# SPEC replay-9: an agreement's rules version MUST choose the rules of its replay.
-_RULES: Final[dict[int, Rules]] = {1: Rules(_SIGNERS_1, _EFFECTS_1)}
+# SPEC replay-9: an agreement's rules version MUST choose the rules of its replay. Old versions stay for ever.
+_RULES: Final[dict[int, dict[type[Message], Rule]]] = {1: _RULES_1}

@@ -8,15 +8,17 @@ later ones showed.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from pacekeeper.protocol.compute.bounds import Bounds, Outcome, compare
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.documents.agreement import Cap
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
-from pacekeeper.protocol.replay.state import CapStatus, State, Undecided
+from pacekeeper.protocol.replay.state import CapStatus, State, Undecided, Watch
 
 _WHOLE_LIFE: Final = 0  # the matter of a run
+_NO_LIMIT: Final = 2**200  # more than any sum of 64-bit figures on one log
 
 
 def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], found: list[Violation]) -> None:
@@ -24,23 +26,31 @@ def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], 
 
     SPEC compute-6: window caps MUST be judged for each lab alone, and for all labs of a party together.
     """
-    for kind, windows in (
-        (ViolationKind.LAB_CAP, state.lab_windows[lab]),
-        (ViolationKind.PARTY_CAP, state.party_windows[lab]),
-    ):
-        for cap, subject, window in windows:
-            for end, total in window.add(period, change):
-                status = state.cap_status.get((cap.id, subject)) or _status(state, cap, subject, end, total)
-                if total.high <= cap.limit and status.outcome is Outcome.WITHIN and not status.undecided:
-                    # Nearly every judgement ends here; it is what the lines below would do.
-                    if end == window.latest:
-                        status.bounds = total
-                    continue
-                outcome = compare(total, cap.limit)
-                if end == window.latest:
-                    _note_present(status, outcome, end, total)
-                if _judge(state, cap, subject, status, end, end, outcome, total):
-                    found.append(_violation(state, kind, subject, end, cap, total))
+    low, high = change
+    for watch in state.watches[lab]:
+        total = watch.window.extend(period, low, high)
+        if total is None:
+            ends = watch.window.add(period, change)
+        elif total <= watch.clear_to:
+            continue  # nearly every judgement ends here; it is what the lines below would do
+        else:
+            ends = [(period, watch.window.present())]
+        _judge_window(state, watch, ends, found)
+
+
+def _judge_window(state: State, watch: Watch, ends: list[tuple[int, Bounds]], found: list[Violation]) -> None:
+    cap, subject, window = watch.cap, watch.subject, watch.window
+    status = state.cap_status.get((cap.id, subject))
+    if status is None:
+        first = ends[0][0]
+        status = state.cap_status[cap.id, subject] = CapStatus(Outcome.WITHIN, first, window.present)
+    for end, bounds in ends:
+        outcome = compare(bounds, cap.limit)
+        if end == window.latest:
+            _note_present(status, outcome, end)
+        if _judge(state, cap, subject, status, end, end, outcome, bounds):
+            found.append(_violation(state, watch.kind, subject, end, cap, bounds))
+    watch.clear_to = cap.limit if status.is_clear else -1
 
 
 def judge_runs(state: State, runs: Iterable[Run], period: int, found: list[Violation]) -> None:
@@ -48,19 +58,39 @@ def judge_runs(state: State, runs: Iterable[Run], period: int, found: list[Viola
 
     SPEC compute-7: a run cap MUST be checked against the run's own compute and that of all its ancestors.
     """
+    wanting = [
+        run
+        for run in runs
+        if (state.lineage.cumulative(run).high if run.parents else run.high) > run.clear_to or run.clear_to < 0
+    ]
+    if not wanting:
+        return
     for cap in state.run_caps:
-        for run in runs:
+        for run in wanting:
             if not cap.subjects or run.lab in cap.subjects:
-                total = state.lineage.cumulative(run)
-                status = state.cap_status.get((cap.id, run.name)) or _status(state, cap, run.name, period, total)
-                if total.high <= cap.limit and status.outcome is Outcome.WITHIN and not status.undecided:
-                    status.bounds = total
-                    continue
-                outcome = compare(total, cap.limit)
-                _note_present(status, outcome, period, total)
-                if _judge(state, cap, run.name, status, _WHOLE_LIFE, period, outcome, total):
-                    sources = (*(record.run for record in state.lineage.ancestors(run)), run.name)
-                    found.append(_violation(state, ViolationKind.RUN_CAP, run.name, period, cap, total, sources))
+                _judge_run(state, cap, run, period, found)
+    for run in wanting:
+        _note_clear(state, run)
+
+
+def _judge_run(state: State, cap: Cap, run: Run, period: int, found: list[Violation]) -> None:
+    status = state.cap_status.get((cap.id, run.name))
+    if status is None:
+        measured = partial(state.lineage.cumulative, run)
+        status = state.cap_status[cap.id, run.name] = CapStatus(Outcome.WITHIN, period, measured)
+    total = status.bounds
+    outcome = compare(total, cap.limit)
+    _note_present(status, outcome, period)
+    if _judge(state, cap, run.name, status, _WHOLE_LIFE, period, outcome, total):
+        sources = (*(record.run for record in state.lineage.ancestors(run)), run.name)
+        found.append(_violation(state, ViolationKind.RUN_CAP, run.name, period, cap, total, sources))
+
+
+def _note_clear(state: State, run: Run) -> None:
+    """Remember up to where no run cap has anything to say, so that nearly every judgement ends at one comparison."""
+    caps = [cap for cap in state.run_caps if not cap.subjects or run.lab in cap.subjects]
+    clear = all(state.cap_status[cap.id, run.name].is_clear for cap in caps)
+    run.clear_to = min((cap.limit for cap in caps), default=_NO_LIMIT) if clear else -1
 
 
 def resolve(
@@ -118,14 +148,7 @@ def _begins(convicted: set[int], matter: int) -> bool:
     return convicted.isdisjoint((matter - 1, matter, matter + 1))
 
 
-def _status(state: State, cap: Cap, subject: str, period: int, bounds: Bounds) -> CapStatus:
-    """The status of a subject that has none yet."""
-    status = state.cap_status[cap.id, subject] = CapStatus(Outcome.WITHIN, period, bounds)
-    return status
-
-
-def _note_present(status: CapStatus, outcome: Outcome, period: int, bounds: Bounds) -> None:
-    status.bounds = bounds
+def _note_present(status: CapStatus, outcome: Outcome, period: int) -> None:
     if outcome is not status.outcome:
         status.outcome, status.since = outcome, period
 

@@ -34,7 +34,7 @@ def advance(state: State, time_ms: int, index: int, found: list[Violation]) -> N
 
 
 def _note_silence(state: State, silence: Silence) -> None:
-    state.silences.append(silence)
+    state.silences.add(silence)
     state.deadlines = [
         (shift_by_silence(due, silence), kind, subject, period) for due, kind, subject, period in state.deadlines
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pacekeeper.protocol import limits
-from pacekeeper.protocol.compute.bounds import figure_bounds
+from pacekeeper.protocol.compute.bounds import interval
 from pacekeeper.protocol.compute.lineage import Record, Run
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay.caps import judge_runs
 from pacekeeper.protocol.replay.chain import attested_before, check_margins
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
+from pacekeeper.protocol.statements import RecordReading
 from pacekeeper.v1 import statements_pb2 as pb
 
 
@@ -21,36 +22,34 @@ def apply_declaration(
     SPEC lineage-1: a run MUST be declared once, and each parent MUST be the leaf index of a checkpoint record.
     """
     lab = state.labs[statement.lab]
-    name = f"{lab.id}/{statement.run}"
-    if name in state.lineage.runs:
+    if statement.run in lab.runs:
         raise Refused(Code.RUN_EXISTS, f'lab {lab.id} has declared run "{statement.run}" before')
-    if lab.runs >= limits.MAX_RUNS_PER_LAB:
+    if len(lab.runs) >= limits.MAX_RUNS_PER_LAB:
         raise Refused(Code.TOO_LARGE, f"lab {lab.id} has declared {limits.MAX_RUNS_PER_LAB} runs")
     for parent in statement.parents:
         if parent not in state.lineage.records:
             raise Refused(Code.UNKNOWN_PARENT, f"entry {parent} is not a checkpoint record")
-    lab.runs += 1
-    state.lineage.declare(
-        Run(
-            name,
-            lab.id,
-            state.size,
-            statement.title,
-            statement.initial_state,
-            statement.initial_digest,
-            list(statement.parents),
-        )
+    run = Run(
+        f"{lab.id}/{statement.run}",
+        lab.id,
+        state.size,
+        statement.title,
+        statement.initial_state,
+        statement.initial_digest,
+        list(statement.parents),
     )
+    lab.runs[statement.run] = run
+    state.lineage.declare(run)
 
 
 def apply_record(
-    state: State, statement: pb.CheckpointRecord, _id: bytes, found: list[Violation], _reading: None
+    state: State, statement: pb.CheckpointRecord, _id: bytes, found: list[Violation], reading: RecordReading
 ) -> None:
     """A checkpoint of a run: where later runs may start from, frozen as it is here.
 
     SPEC lineage-2: a run's records MUST go up in steps and never down in compute, and never below its account.
     """
-    run = state.lineage.runs.get(f"{statement.lab}/{statement.run}")
+    run = state.labs[statement.lab].runs.get(statement.run)
     if run is None:
         raise Refused(Code.UNKNOWN_RUN, f'lab {statement.lab} has not declared run "{statement.run}"')
     if len(run.records) >= limits.MAX_CHECKPOINTS_PER_RUN:
@@ -60,8 +59,8 @@ def apply_record(
         raise Refused(Code.PERIOD_NOT_OVER, f"period {period} has not begun")
     if state.is_closed(period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no checkpoint record any more")
-    check_margins(state, statement.estimates)
-    own = figure_bounds(statement.estimates)
+    check_margins(state, reading.margins)
+    own = interval(reading.amount, reading.margin_ppm)
     if own.high < attested_before(state, run, period).low:
         raise Refused(Code.CHECKPOINT_REGRESSES, "the record is below what was attested for the periods before it")
     if run.records:

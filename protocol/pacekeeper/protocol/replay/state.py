@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pacekeeper.protocol.compute.bounds import Bounds, Outcome
-from pacekeeper.protocol.compute.calendar import Silence, shift_by_silences
-from pacekeeper.protocol.compute.lineage import Lineage
+from pacekeeper.protocol.compute.bounds import Bounds, Outcome, interval
+from pacekeeper.protocol.compute.calendar import Silences
+from pacekeeper.protocol.compute.lineage import Lineage, Run
 from pacekeeper.protocol.compute.window import SlidingWindow
 from pacekeeper.protocol.documents.agreement import Agreement, Cap
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.keys import key_id
-from pacekeeper.protocol.replay.facts import Violation, VoidEntry
+from pacekeeper.protocol.replay.facts import Violation, ViolationKind, VoidEntry
 from pacekeeper.v1 import statements_pb2 as pb
 
 Verify = Callable[[bytes, bytes, bytes], bool]
@@ -38,22 +38,31 @@ class Authority(NamedTuple):
 
 @dataclass(slots=True)
 class Account:
-    """The account of a period in force: the statement's identity and leaf index, and the interval per run."""
+    """The account of a period in force: the statement's identity and leaf index, and the bounds of all compute in it.
+
+    figures: (run's name within the lab, amount, margin) as stated. Kept as read: there are many accounts, and only a
+    correction or a checkpoint record looks at their figures again.
+    """
 
     id: bytes
     index: int
-    figures: tuple[tuple[str, Bounds], ...]
-    total: Bounds
+    figures: list[tuple[str, int, int]]
+    low: int
+    high: int
+
+    def bounds(self) -> dict[str, Bounds]:
+        """Return the interval of each run."""
+        return {run: interval(amount, margin_ppm) for run, amount, margin_ppm in self.figures}
 
 
 @dataclass(slots=True)
 class LabState:
     """What the log knows of a lab.
 
-    sequence, head, as_of: the end of its chain. next_period: the first period with neither attestation nor gap.
-    accounts: period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and
-    not filled. missing: periods that had no account at their deadline and have none yet. due_period: the period whose
-    deadline is waiting.
+    sequence, head, as_of: the end of its chain. runs: those declared, by their name within the lab. next_period: the
+    first period with neither attestation nor gap. accounts: period -> account in force, for periods that can still be
+    corrected. gaps: periods declared as gaps and not filled. missing: periods that had no account at their deadline and
+    have none yet. due_period: the period whose deadline is waiting.
     """
 
     id: str
@@ -67,7 +76,7 @@ class LabState:
     attested: int = 0
     late: int = 0
     corrections: int = 0
-    runs: int = 0
+    runs: dict[str, Run] = field(default_factory=dict)
     accounts: dict[int, Account] = field(default_factory=dict)
     gaps: set[int] = field(default_factory=set)
     missing: set[int] = field(default_factory=set)
@@ -84,17 +93,38 @@ class Undecided(NamedTuple):
 class CapStatus:
     """What a cap says to one subject.
 
-    outcome, since, bounds: at present, that is in the latest window; since which period it has been so. A matter is one
-    window, named by its last period, or a run's whole life, named 0. undecided: matters that wait to be narrowed.
-    exceeded, unresolved: matters that were found so, each stretch of neighbours with one violation.
+    outcome, since: at present, that is in the latest window; since which period it has been so. A matter is one window,
+    named by its last period, or a run's whole life, named 0. undecided: matters that wait to be narrowed. exceeded,
+    unresolved: matters that were found so, each stretch of neighbours with one violation.
     """
 
     outcome: Outcome
     since: int
-    bounds: Bounds
+    measured: Callable[[], Bounds]
     undecided: dict[int, Undecided] = field(default_factory=dict)
     exceeded: set[int] = field(default_factory=set)
     unresolved: set[int] = field(default_factory=set)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the cap is about, at present."""
+        return self.measured()
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether there is nothing to note as long as the cap is not passed."""
+        return self.outcome is Outcome.WITHIN and not self.undecided
+
+
+@dataclass(slots=True)
+class Watch:
+    """A window that a cap judges. clear_to: up to this total there is nothing to note; below zero if not known."""
+
+    kind: ViolationKind
+    cap: Cap
+    subject: str
+    window: SlidingWindow
+    clear_to: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +156,7 @@ class State:
         self.violations: list[Violation] = []
         self.voids: list[VoidEntry] = []
         self.void_count = 0
-        self.silences: list[Silence] = []
+        self.silences = Silences()
         self.findings: list[FindingEntry] = []
         self.finding_keys: set[bytes] = set()
         self.understated: set[int] = set()  # leaf indices of checkpoint records that were found understated
@@ -135,8 +165,7 @@ class State:
         self.first_period = first
         self.labs = {lab.id: LabState(lab.id, lab.party, first, first) for lab in agreement.labs}
         self.run_caps = [cap for cap in agreement.caps if cap.kind == "run"]
-        self.lab_windows = _windows(agreement, "lab", [(lab.id, lab.id) for lab in agreement.labs])
-        self.party_windows = _windows(agreement, "party", [(lab.id, lab.party) for lab in agreement.labs])
+        self.watches = _watches(agreement)
         self.cap_status: dict[tuple[str, str], CapStatus] = {}
         self.deadlines: list[tuple[int, str, str, int]] = []
         for lab in self.labs.values():
@@ -144,11 +173,11 @@ class State:
 
     def push_deadline(self, kind: str, subject: str, period: int, base_ms: int) -> None:
         """Schedule a deadline, moved by every silence that it falls into."""
-        heapq.heappush(self.deadlines, (shift_by_silences(base_ms, self.silences), kind, subject, period))
+        heapq.heappush(self.deadlines, (self.silences.shift(base_ms), kind, subject, period))
 
     def due_ms(self, period: int) -> int:
         """When the account of a period is due, silences so far included."""
-        return shift_by_silences(self.agreement.due_ms(period), self.silences)
+        return self.silences.shift(self.agreement.due_ms(period))
 
     def is_closed(self, period: int) -> bool:
         """Whether a period takes no account, correction or checkpoint record any more.
@@ -157,7 +186,7 @@ class State:
         """
         closes_ms = self.agreement.fill_in_ms(period)
         # A silence only ever moves it on, so most periods are open without a look at any.
-        return self.last_time_ms > closes_ms and self.last_time_ms > shift_by_silences(closes_ms, self.silences)
+        return self.last_time_ms > closes_ms and self.last_time_ms > self.silences.shift(closes_ms)
 
     def next_deadline_ms(self) -> int | None:
         """The time of the earliest waiting deadline, if any."""
@@ -208,7 +237,7 @@ class State:
                     "gaps": sorted(lab.gaps),
                     "missing": sorted(lab.missing),
                     "accounts": {
-                        str(period): [account.id.hex(), account.index, list(account.total)]
+                        str(period): [account.id.hex(), account.index, [account.low, account.high]]
                         for period, account in sorted(lab.accounts.items())
                         if not self.is_closed(period)
                     },
@@ -250,17 +279,15 @@ def _authorities(agreement: Agreement) -> list[tuple[bytes, Authority]]:
     return [(key_id(authority.public_key), authority) for authority in keys]
 
 
-def _windows(
-    agreement: Agreement, kind: str, subjects: list[tuple[str, str]]
-) -> dict[str, list[tuple[Cap, str, SlidingWindow]]]:
-    """For each lab the windows that its figures count in: (cap, subject, window); labs of one party share theirs."""
-    shared: dict[tuple[str, str], SlidingWindow] = {}
-    windows: dict[str, list[tuple[Cap, str, SlidingWindow]]] = {lab: [] for lab, _ in subjects}
-    for cap in agreement.caps:
-        if cap.kind != kind:
-            continue
-        for lab, subject in subjects:
-            if not cap.subjects or subject in cap.subjects:
-                window = shared.setdefault((cap.id, subject), SlidingWindow(cap.window))
-                windows[lab].append((cap, subject, window))
-    return windows
+def _watches(agreement: Agreement) -> dict[str, list[Watch]]:
+    """For each lab the windows that its figures count in; labs of one party share the party's."""
+    shared: dict[tuple[str, str], Watch] = {}
+    watches: dict[str, list[Watch]] = {lab.id: [] for lab in agreement.labs}
+    for kind, name in ((ViolationKind.LAB_CAP, "lab"), (ViolationKind.PARTY_CAP, "party")):
+        for cap in agreement.caps:
+            for lab in agreement.labs:
+                subject = lab.id if name == "lab" else lab.party
+                if cap.kind == name and (not cap.subjects or subject in cap.subjects):
+                    watch = shared.get((cap.id, subject)) or Watch(kind, cap, subject, SlidingWindow(cap.window))
+                    watches[lab.id].append(shared.setdefault((cap.id, subject), watch))
+    return watches
