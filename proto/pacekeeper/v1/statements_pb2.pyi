@@ -158,6 +158,27 @@ LIFT_ACTION_EXTEND: LiftAction.ValueType  # 2
 """Extend its term."""
 Global___LiftAction: _TypeAlias = LiftAction  # noqa: Y015
 
+class _Censoring:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CensoringEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Censoring.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CENSORING_NONE: _Censoring.ValueType  # 0
+    """There is a number."""
+    CENSORING_ABOVE: _Censoring.ValueType  # 1
+    """The value lies above, or below, what the method can measure."""
+    CENSORING_BELOW: _Censoring.ValueType  # 2
+
+class Censoring(_Censoring, metaclass=_CensoringEnumTypeWrapper): ...
+
+CENSORING_NONE: Censoring.ValueType  # 0
+"""There is a number."""
+CENSORING_ABOVE: Censoring.ValueType  # 1
+"""The value lies above, or below, what the method can measure."""
+CENSORING_BELOW: Censoring.ValueType  # 2
+Global___Censoring: _TypeAlias = Censoring  # noqa: Y015
+
 class _KeyRole:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1038,7 +1059,7 @@ class IndicatorReport(_message.Message):
     LOWER_FIELD_NUMBER: _builtins.int
     CENTRAL_FIELD_NUMBER: _builtins.int
     UPPER_FIELD_NUMBER: _builtins.int
-    CENSORED_FIELD_NUMBER: _builtins.int
+    CENSORING_FIELD_NUMBER: _builtins.int
     UNTIL_MS_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
@@ -1054,8 +1075,7 @@ class IndicatorReport(_message.Message):
     """Confidence bounds and the central estimate, lower <= central <= upper; all absent when censored."""
     central: _builtins.int
     upper: _builtins.int
-    censored: _builtins.bool
-    """The value lies beyond what the method can measure: there is no number."""
+    censoring: Global___Censoring.ValueType
     until_ms: _builtins.int
     """End of the time measured, in milliseconds since the Unix epoch."""
     method: _builtins.str
@@ -1073,14 +1093,14 @@ class IndicatorReport(_message.Message):
         lower: _builtins.int = ...,
         central: _builtins.int = ...,
         upper: _builtins.int = ...,
-        censored: _builtins.bool = ...,
+        censoring: Global___Censoring.ValueType = ...,
         until_ms: _builtins.int = ...,
         method: _builtins.str = ...,
         evidence_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "censored", b"censored", "central", b"central", "evidence_digest", b"evidence_digest", "indicator", b"indicator", "lower", b"lower", "method", b"method", "reporter", b"reporter", "scale", b"scale", "unit", b"unit", "until_ms", b"until_ms", "upper", b"upper"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "censoring", b"censoring", "central", b"central", "evidence_digest", b"evidence_digest", "indicator", b"indicator", "lower", b"lower", "method", b"method", "reporter", b"reporter", "scale", b"scale", "unit", b"unit", "until_ms", b"until_ms", "upper", b"upper"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -99,7 +99,9 @@ def _check_report(statement: pb.IndicatorReport, _size: int) -> None:
         raise _bad(f"over {limits.MAX_SCALE} decimal places")
     if not statement.lower <= statement.central <= statement.upper:
         raise _bad("the central value is not between its bounds")
-    if statement.censored and statement.upper:
+    if not pb.CENSORING_NONE <= statement.censoring <= pb.CENSORING_BELOW:
+        raise _bad("censoring is unknown")
+    if statement.censoring and statement.upper:
         raise _bad("a censored value is no number")
     if not 0 < statement.until_ms <= limits.MAX_TIME_MS:
         raise _bad("until when was measured is not said")
@@ -146,6 +148,6 @@ def read_report(statement: pb.IndicatorReport) -> Report:
         lower=statement.lower,
         central=statement.central,
         upper=statement.upper,
-        censored=statement.censored,
+        censored=statement.censoring != pb.CENSORING_NONE,
         until_ms=statement.until_ms,
     )
