@@ -66,13 +66,13 @@ _SPANS: Final = {  # shortest and longest of each unit, in milliseconds
     "month": (28 * _DAY_MS, 31 * _DAY_MS),
     "year": (365 * _DAY_MS, 366 * _DAY_MS),
 }
-_NUMBER: Final = rf"(?P<number>[0-9]{{1,20}}(?:\.[0-9]{{1,12}})?(?:e[0-9]{{1,3}})?|(?i:{'|'.join(_WORDS)}))"
+_NUMBER: Final = rf"(?P<number>[0-9]{{1,20}}(?:\.[0-9]{{1,12}})?(?:e[0-9]{{1,3}})?|(?ai:{'|'.join(_WORDS)}))"
 _POWER: Final = r"(?P<mantissa>[0-9]{1,20}(?:\.[0-9]{1,12})? ?[x×] ?)?10\^(?P<exponent>[0-9]{1,2})"
 _COUNTED: Final = {"par": "parties", "sta": "parties", "lab": "labs", "fam": "families", "rep": "reports"}
 _QUANTITY: Final = re.compile(
     rf"(?:{_POWER}|\b{_NUMBER})[ -](?:(?P<rate>FLOP/s|FLOP per second)|(?P<flop>FLOP\b)"
     r"|(?P<share>%|percent\b|per cent\b)|(?P<span>second|minute|hour|day|week|month|year)s?\b"
-    r"|(?i:(?P<counted>party|parties|states?|labs?|family|families|reports?)\b)|(?P<periods>periods?\b))"
+    r"|(?ai:(?P<counted>party|parties|states?|labs?|family|families|reports?)\b)|(?P<periods>periods?\b))"
 )
 _DATE: Final = re.compile(rf"\b(?P<day>[0-9]{{1,2}}) (?P<month>{'|'.join(_MONTHS)}) (?P<year>[0-9]{{4}})\b")
 
@@ -154,7 +154,9 @@ def _quantities(text: str) -> Iterator[_Quantity]:
         number = _number(match)
         if match["span"]:
             low, high = _SPANS[match["span"]]
-            yield _Quantity("span", _round(number * low), _round(number * high), match[0])
+            yield _Quantity(
+                "span", _round(_EXACT.multiply(number, low)), _round(_EXACT.multiply(number, high)), match[0]
+            )
         elif match["counted"]:
             count = _round(number)
             yield _Quantity(_COUNTED[match["counted"].lower()[:3]], count, count, match[0])
@@ -176,7 +178,7 @@ def _day(moment: str) -> int:
 def _number(match: re.Match[str]) -> Decimal:
     if match["exponent"]:
         mantissa = Decimal((match["mantissa"] or "1").rstrip("x× ") or "1")
-        return _EXACT.multiply(mantissa, Decimal(10) ** int(match["exponent"]))
+        return _EXACT.multiply(mantissa, Decimal(f"1e{match['exponent']}"))
     word = match["number"].lower()
     return Decimal(_WORDS[word]) if word in _WORDS else Decimal(word)
 
