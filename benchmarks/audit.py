@@ -46,8 +46,10 @@ HUGE: Final = Config(entries=200_000, repeats=3, memory=(50_000, 200_000, 1_000_
 def audit_once(directory: Path, fingerprint: bytes) -> dict[str, Any]:
     """Audit a directory in this process; wall and CPU seconds, entries, and the peaks of memory."""
     from pacekeeper.audit.verify import audit
+    from pacekeeper.client.collector import settle
     from pacekeeper.client.fetch import DirectorySource
 
+    settle()  # as the command does
     start, cpu = time.perf_counter(), _cpu()
     result = audit(DirectorySource(directory), fingerprint, jobs=2)
     wall, cpu = time.perf_counter() - start, _cpu() - cpu

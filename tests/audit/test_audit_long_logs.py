@@ -73,7 +73,7 @@ def test_worker_processes_really_run() -> None:
     world = World(period="1 d")
     entries = tick_entries(world, 50)
     keyring = {key_id: authority.public_key for key_id, authority in world.state.keyring.items()}
-    expected = bytes([1]) * 50
+    expected = bytes([0] + [1] * 49)  # entry 0 has many signatures, and is verified by itself
     before = _children(os.getpid())
     seen: set[int] = set()
     verdicts = []
@@ -82,7 +82,8 @@ def test_worker_processes_really_run() -> None:
         seen |= _children(os.getpid()) - before
     assert verdicts == [expected] * 9
     assert len(seen) >= 1
-    assert [v for _, v in signatures.checked([entries], keyring, total=10_000, jobs=0)] == [expected]
+    alone = [v for _, v in signatures.checked([entries], keyring, total=10_000, jobs=0)]
+    assert alone == [bytes(50)], "without workers nobody vouches, and the replay verifies"
 
 
 def _children(pid: int) -> set[int]:

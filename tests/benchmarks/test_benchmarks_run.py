@@ -20,7 +20,16 @@ import pytest
 from requirements import require
 
 ROOT = Path(__file__).resolve().parents[2]
-BOUNDED = {"replay": 10.0, "audit": 0.8, "ingest": 2.0, "latency": 25.0, "memory": 150.0, "meter": 0.1, "cli": 0.3}
+BOUNDED = {
+    "replay": 10.0,
+    "audit": 0.8,
+    "ingest": 2.0,
+    "latency": 25.0,
+    "memory": 150.0,
+    "meter": 0.1,
+    "pledges": 50.0,
+    "cli": 0.3,
+}
 FIELDS = {"name", "value", "unit", "raw", "bound", "at_least", "stretch", "ratio", "met", "note"}
 
 

@@ -148,12 +148,20 @@ def test_a_damaged_database_file_is_named(copy: Copy) -> None:
 
 
 def test_fsck_finds_indices_that_disagree_with_the_entries(copy: Copy) -> None:
-    copy.sql("DELETE FROM ids WHERE idx = 17")
-    copy.sql("UPDATE ids SET idx = 5 WHERE idx = 18")
+    # Only its identity: the entry with index 18 is the first of its batch, or in the midst of one.
+    around = "substr(ids, 1, 32 * (18 - first)) || zeroblob(32) || substr(ids, 32 * (19 - first) + 1)"
+    copy.sql(
+        f"UPDATE batches SET ids = CAST({around} AS BLOB)"
+        " WHERE first = (SELECT max(first) FROM batches WHERE first <= 18)"
+    )
+    copy.sql("INSERT INTO slots VALUES ('borealis', 1, zeroblob(8))")
     problems = fsck(copy.state)
-    assert any("identity of entry 17 " in problem for problem in problems)
-    assert any("identity of entry 18 " in problem for problem in problems)
-    assert any("identities are indexed" in problem for problem in problems)
+    assert [problem for problem in problems if "identity of entry" in problem] == [
+        "the identity of entry 18 does not lead to it"
+    ]
+    assert any("sequence numbers are indexed" in problem for problem in problems)
+    copy.sql("UPDATE batches SET ids = substr(ids, 33) WHERE first = 0")
+    assert any("identities are indexed" in problem for problem in fsck(copy.state))
 
 
 @pytest.mark.parametrize("name", ["tile/0/000", "tile/entries/000"])

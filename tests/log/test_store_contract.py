@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pacekeeper.log.store.identities import IdentityIndex
 from pacekeeper.log.store.memory import MemoryStore
 from pacekeeper.log.store.port import Batch, Head, Slot, Store
 from pacekeeper.log.store.sqlite import SqliteStore
@@ -72,11 +75,16 @@ def test_identities_lead_to_their_indices(store: Store) -> None:
 
 
 def test_slots_lead_to_the_statement_that_took_them(store: Store) -> None:
-    store.commit(_batch(0, [b"a", b"b"], [Slot("lab", 1, 0), Slot("other", 1, 1)]), None)
-    assert store.slot("lab", 1) == 0
+    slots = [Slot("lab", 1, 0), Slot("other", 1, 1), Slot("lab", 2, 3), Slot("lab", 3, 4)]
+    first = _batch(0, [b"a", b"b", b"tick", b"c", b"d"], slots)
+    store.commit(first, None)
+    assert [store.slot("lab", sequence) for sequence in range(6)] == [None, 0, 3, 4, None, None]
     assert store.slot("other", 1) == 1
-    assert store.slot("lab", 2) is None
-    assert store.counts() == (2, 2)
+    assert store.slot("nobody", 1) is None
+    assert store.counts() == (5, 4)
+    store.commit(_batch(5, [b"e"], [Slot("lab", 4, 5)]), first.head)
+    assert [store.slot("lab", sequence) for sequence in range(6)] == [None, 0, 3, 4, 5, None]
+    assert store.counts() == (6, 5)
 
 
 def test_the_head_is_replaced_only_from_what_it_was_computed_from(store: Store) -> None:
@@ -150,6 +158,39 @@ def test_sqlite_is_durable_by_what_its_pragmas_return(tmp_path: Path) -> None:
     with pytest.raises(Refused) as refused:
         SqliteStore(Path(":memory:"))
     assert "cannot be written durably" in refused.value.message
+
+
+def test_identities_and_slots_are_found_again_when_the_store_is_opened(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "log.sqlite")
+    head = _fill(store, [b"%d" % number for number in range(100)])
+    store.commit(_batch(100, [b"x"], [Slot("lab", 1, 100)]), head)
+    store.close()
+    again = SqliteStore(tmp_path / "log.sqlite")
+    assert again.known([_id(b"7"), _id(b"x"), _id(b"absent")]) == {_id(b"7"): 7, _id(b"x"): 100}
+    assert again.slot("lab", 1) == 100
+    assert again.counts() == (101, 1)
+
+
+def test_identities_that_share_their_first_bytes_are_told_apart(tmp_path: Path) -> None:
+    """The index in memory knows 44 bits of an identity; the rest is compared with what is stored."""
+    ids = [b"same six" + bytes([number]) * 24 for number in range(20)]
+    store = SqliteStore(tmp_path / "log.sqlite")
+    store.commit(Batch(0, [b"e"] * 20, ids, [], Head(20, bytes(32), 0)), None)
+    assert store.known(ids) == {identity: number for number, identity in enumerate(ids)}
+    assert store.known([b"same six" + bytes(23) + b"x", b"same sex" + bytes(24)]) == {}
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), unique=True, max_size=300), st.integers(0, 5))
+def test_every_identity_is_among_its_own_candidates(ids: list[bytes], shared: int) -> None:
+    ids = list(dict.fromkeys(b"sharedbytes"[:shared] + identity[shared:] for identity in ids))
+    index = IdentityIndex()
+    index.add(ids, 1_000)
+    for number, identity in enumerate(ids, 1_000):
+        found = list(index.candidates(identity))
+        assert number in found
+        assert all(ids[other - 1_000][:5] == identity[:5] for other in found)
+    with pytest.raises(ValueError, match="at most"):
+        index.add([bytes(32)], 2**32)
 
 
 def test_a_file_that_is_not_a_log_store_is_refused_by_name(tmp_path: Path) -> None:

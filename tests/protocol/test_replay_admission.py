@@ -118,6 +118,7 @@ STEPS = st.lists(
 def test_admission_and_replay_are_one_decision(steps: list[Step]) -> None:
     """SPEC replay-11, SPEC replay-2: same state from admit and apply; a refusal has no effect, and the same code."""
     world = World(labs=[2, 0, 0, 0], caps=CAPS, fill_in="120 s", indeterminate_periods=1)
+    said: list[envelope_pb2.Envelope] = []
     for step in steps:
         at = world.state.last_time_ms + step[3]
         while world.needs_tick(at):
@@ -139,6 +140,10 @@ def test_admission_and_replay_are_one_decision(steps: list[Step]) -> None:
         world.entries.append(encode_entry(at, envelope))
         assert outcome.violations == void.violations
         assert outcome.id == void.id == statement_id(envelope)
+        said.append(envelope)
+        assert isinstance(apply(clone(world.state), encode_entry(at, envelope)), Void), "SPEC replay-13: at once"
+    for envelope in said:  # and later
+        assert isinstance(apply(clone(world.state), encode_entry(world.state.last_time_ms, envelope)), Void)
     again = world.replayed()
     assert again.void_count == 0
     assert again.digest() == world.state.digest()

@@ -244,6 +244,30 @@ def test_accounts_are_dropped_when_their_period_closes() -> None:
     assert world.replayed().digest() == world.state.digest()
 
 
+def test_what_comes_after_its_period_closed_keeps_the_chain_going_and_changes_nothing_else() -> None:
+    """SPEC chain-11: a lab whose outbox waited through a long outage goes on; what was missing stays missing."""
+    world = World(labs=1, period="100 s", due="200 s", fill_in="400 s")
+    world.declare("borealis", "run-1", at=world.start(0))
+    lab = world.state.labs["borealis"]
+    assert isinstance(world.attest("borealis", 0, {"run-1": 10}), Applied)
+    world.gap("borealis", 1, 1, at=world.end(1))
+    first = lab.accounts[0].id
+    world.to(world.end(6) + 1)
+    before = world.state.describe()
+    # The next period in order, one that a gap covers, and a correction: all of them closed by now.
+    assert isinstance(world.attest("borealis", 2, {"run-1": 7}, at=world.state.last_time_ms), Applied)
+    assert isinstance(world.attest("borealis", 1, {"run-1": 7}, at=world.state.last_time_ms), Applied)
+    assert isinstance(world.correct("borealis", 0, {"run-1": 1}, first, at=world.state.last_time_ms), Applied)
+    assert (lab.sequence, lab.next_period, lab.expired) == (5, 3, 3)
+    assert (lab.gaps, lab.missing, lab.attested, lab.late, lab.corrections) == ({1}, {1, 2, 3, 4}, 1, 0, 0)
+    assert world.state.lineage.runs["borealis/run-1"].own == (10, 10)
+    after = world.state.describe()
+    assert [key for key in after if after[key] != before[key]] == ["size", "labs"]
+    assert isinstance(world.attest("borealis", 3, {"run-1": 5}, at=world.state.last_time_ms), Applied)
+    assert lab.late == 1, "the next period is open still, and late"
+    assert world.replayed().digest() == world.state.digest()
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40_000), st.booleans()), min_size=1, max_size=20))
 def test_whoever_delivers_at_the_first_chance_is_never_missing(script: list[tuple[int, bool]]) -> None:

@@ -189,11 +189,6 @@ def _future(world: World) -> Entry:
     return by_lab(world, attestation(world, 4))
 
 
-def _late_next(world: World) -> Entry:
-    world.to(world.end(9))
-    return by_lab(world, attestation(world, 2))
-
-
 def _earlier_record(world: World) -> Entry:
     assert isinstance(world.put(by_lab(world, record(world)), world.end(2)), Applied)
     return by_lab(world, record(world, digest=digest("w3"), steps=12, period=1))
@@ -268,9 +263,7 @@ CASES: list[tuple[str, str, Code, Callable[[World], Entry]]] = [
     ("chain-7", "a period to come", Code.PERIOD_NOT_OVER, _future),
     ("chain-8", "time that is not there", Code.DOES_NOT_ADD_UP, lambda w: by_lab(w, unbalanced(w, 0))),
     ("chain-8", "training beside the runs", Code.DOES_NOT_ADD_UP, lambda w: by_lab(w, unbalanced(w, 1))),
-    ("chain-9", "a late account too late", Code.PERIOD_CLOSED, closed(lambda w: attestation(w, 1))),
-    ("chain-9", "the next account too late", Code.PERIOD_CLOSED, _late_next),
-    ("chain-9", "a correction too late", Code.PERIOD_CLOSED, closed(lambda w: correction(w, 0, account_id(w, 0)))),
+    ("chain-11", "too late and of no run", Code.UNKNOWN_RUN, closed(lambda w: attestation(w, 1, figures={"run-9": 5}))),
     ("chain-9", "a record too late", Code.PERIOD_CLOSED, closed(lambda w: record(w, period=1))),
     ("compute-8", "a wide margin", Code.MARGIN_TOO_WIDE, lambda w: by_lab(w, attestation(w, margin_ppm=50_001))),
     ("compute-8", "a wide margin by chips", Code.MARGIN_TOO_WIDE, lambda w: by_lab(w, by_method(w, 2))),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vectors import ROOT, check_file
 
+from pacekeeper.protocol.commitments.pledges import Alternatives, Condition, Roll, bound_set, collapse_sets
 from pacekeeper.protocol.compute.bounds import Bounds, interval
 from pacekeeper.protocol.compute.calendar import Silence, shift_by_silence
 from pacekeeper.protocol.compute.lineage import Lineage, Record, Run
@@ -19,7 +20,7 @@ from pacekeeper.protocol.keys import SigningKey, format_public_key
 from pacekeeper.protocol.statements import parse_statement, payload_type, seal
 from pacekeeper.v1 import statements_pb2 as pb
 
-DOCUMENTS = ("envelope", "keys", "statements", "chain", "replay", "compute", "lineage", "evidence")
+DOCUMENTS = ("envelope", "keys", "statements", "chain", "replay", "compute", "lineage", "evidence", "pledges")
 KEY = SigningKey(bytes(range(32)))
 FINGERPRINT = bytes(range(32))
 _BLOCK = re.compile(r"^```example ([a-z-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -100,6 +101,28 @@ def merge() -> str:
     return "\n".join(lines)
 
 
+def pledges() -> str:
+    """Four parties and a lab, one pledge after the other; then who could end it."""
+    roll = Roll({"arda": 4, "belan": 3, "corin": 2, "doran": 1}, {"borealis": "arda"})
+    steps: list[tuple[str, Alternatives, str]] = [
+        ("arda", (Condition(parties=3),), "with three parties"),
+        ("belan", (Condition(named=frozenset({"arda"}), weight_ppm=600_000),), "with arda and 60 % of the weight"),
+        ("borealis", (Condition(labs=2), Condition(named=frozenset({"arda"}))), "with two labs, or with arda"),
+        ("corin", (Condition(named=frozenset({"borealis"})),), "with borealis"),
+        ("doran", (), "in any case"),
+    ]
+    taken: dict[str, Alternatives] = {}
+    lines = []
+    for name, pledge, words in steps:
+        taken[name] = pledge
+        bound = ", ".join(sorted(bound_set(roll, taken))) or "nobody"
+        lines.append(f"{name}, {words}: bound are {bound}")
+    for rule in (Condition(parties=3), Condition(parties=1)):
+        sets = "; ".join(" and ".join(sorted(each)) for each in collapse_sets(roll, taken, rule).sets)
+        lines.append(f"whose exit leaves fewer than {rule.parties}: {sets}")
+    return "\n".join(lines)
+
+
 def computed() -> dict[str, str]:
     void = pb.Evidence(void_entry=pb.VoidEntryEvidence(index=4, code="bad-tick"))
     return {
@@ -108,6 +131,7 @@ def computed() -> dict[str, str]:
         "silence": silence(),
         "bounds": bounds(),
         "merge": merge(),
+        "pledges": pledges(),
         "void-entry": hexadecimal(void.SerializeToString(deterministic=True)),
     }
 
@@ -117,7 +141,8 @@ def path_of(document: str) -> Path:
 
 
 def test_the_examples_in_the_specs_are_what_the_code_says() -> None:
-    """SPEC envelope-1, SPEC envelope-2, SPEC keys-3, SPEC keys-4, SPEC compute-1, SPEC lineage-6, SPEC replay-4."""
+    """SPEC envelope-1, SPEC envelope-2, SPEC keys-3, SPEC keys-4, SPEC compute-1, SPEC lineage-6, SPEC replay-4,
+    SPEC pledges-4."""
     examples = computed()
     found = []
     for document in DOCUMENTS:

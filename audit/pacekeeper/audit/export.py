@@ -51,6 +51,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
                 "attested": lab.attested,
                 "late": lab.late,
                 "corrections": lab.corrections,
+                "expired": lab.expired,
                 "gaps": sorted(lab.gaps),
                 "missing": sorted(lab.missing),
                 "compute": lab_total(state, lab.id)._asdict(),

@@ -128,6 +128,8 @@ def _lab(state: State, lab: Lab) -> Iterator[str]:
     corrections = count_of(known.corrections, "correction")
     yield f"    {count_of(known.attested, 'period')} attested, {known.late} late, {corrections}"
     yield f"    compute {_range(total)} in {count_of(len(known.runs), 'run')}"
+    if known.expired:
+        yield f"    {count_of(known.expired, 'statement')} came after the period had closed, and count for nothing"
     if known.gaps:
         yield f"    gaps declared and not filled: {_periods(known.gaps)}"
     if known.missing:

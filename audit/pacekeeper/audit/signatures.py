@@ -1,8 +1,9 @@
 """Signature checks, ahead of the replay and on every core.
 
-Verifying Ed25519 is most of an audit's work and needs no state but the keys. Worker processes check whole chunks of
-entries and answer one truth per entry; the replay then asks only whose key it was and whether that was allowed. What a
-worker does not vouch for, the replay verifies itself, so that every refusal is worded in one place.
+Verifying Ed25519 is most of an audit's work and needs no state but the keys. The audit reads each entry once; worker
+processes get what is signed, whole chunks at a time, and answer one truth per entry; the replay then asks only whose
+key it was and whether that was allowed. What a worker does not vouch for, the replay verifies itself, so that every
+refusal is worded in one place.
 """
 
 from __future__ import annotations
@@ -13,52 +14,61 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from pacekeeper.protocol import keys
-from pacekeeper.protocol.envelope import pae
-from pacekeeper.v1 import envelope_pb2
-
-Chunk = list[bytes]
+from pacekeeper.protocol.envelope import Signed, read_entry
+from pacekeeper.protocol.errors import Refused
 
 _INLINE_BELOW: Final = 2_048  # entries; starting processes costs more than checking so few
 
 
-def check_chunk(entries: Chunk, keyring: dict[bytes, bytes]) -> bytes:
-    """Return one byte per entry: 1 if it parses and all its signatures verify under keys of the ring, else 0."""
-    verdicts = bytearray(len(entries))
-    parsed = envelope_pb2.Entry()
+Read = tuple[int, Signed] | bytes  # an entry's log time and what was signed, or its bytes where they are refused
+Task = tuple[bytes, bytes, bytes]  # public key, message, signature
+
+
+def check_chunk(tasks: list[Task | None]) -> bytes:
+    """Return one byte per task: 1 if its signature verifies, else 0."""
     verify = keys.verify
-    for number, data in enumerate(entries):
+    return bytes([task is not None and verify(*task) for task in tasks])
+
+
+def read_all(entries: Iterable[bytes]) -> list[Read]:
+    """Read entries; one that is refused is left to the replay, which says why."""
+    chunk: list[Read] = []
+    for data in entries:
         try:
-            parsed.ParseFromString(data)
-        except DecodeError:
-            continue
-        envelope = parsed.envelope
-        message = pae(envelope.payload_type, envelope.payload)
-        verdicts[number] = len(envelope.signatures) > 0 and all(
-            (key := keyring.get(signature.key_id)) is not None and verify(key, message, signature.signature)
-            for signature in envelope.signatures
-        )
-    return bytes(verdicts)
+            chunk.append(read_entry(data))
+        except Refused:
+            chunk.append(data)
+    return chunk
+
+
+def task_of(entry: Read, keyring: dict[bytes, bytes]) -> Task | None:
+    """Return what a worker verifies for an entry: its one signature, by a key of the ring; None if it is not so."""
+    if isinstance(entry, bytes) or len(entry[1].signatures) != 1:
+        return None
+    signed = entry[1]
+    [(key_id, signature)] = signed.signatures
+    key = keyring.get(key_id)
+    return None if key is None else (key, signed.message, signature)
 
 
 def checked(
-    chunks: Iterable[Chunk], keyring: dict[bytes, bytes], *, total: int, jobs: int
-) -> Iterator[tuple[Chunk, bytes]]:
-    """Yield each chunk with its verdicts, in order. At most a few chunks per worker are held at any time."""
+    chunks: Iterable[list[bytes]], keyring: dict[bytes, bytes], *, total: int, jobs: int
+) -> Iterator[tuple[list[Read], bytes]]:
+    """Yield each chunk, read, with the workers' verdicts, in order. A few chunks are held at any time."""
     if total < _INLINE_BELOW or jobs < 1:
-        for chunk in chunks:
-            yield chunk, check_chunk(chunk, keyring)
+        for data in chunks:
+            yield read_all(data), bytes(len(data))
         return
     # Spawned, not forked: the caller may hold gRPC channels and threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
-        waiting: deque[tuple[Chunk, Future[bytes]]] = deque()
-        for chunk in chunks:
-            waiting.append((chunk, pool.submit(check_chunk, chunk, keyring)))
-            if len(waiting) > 3 * jobs:
-                entries, verdicts = waiting.popleft()
-                yield entries, verdicts.result()
-        for entries, verdicts in waiting:
-            yield entries, verdicts.result()
+        waiting: deque[tuple[list[Read], Future[bytes]]] = deque()
+        for data in chunks:
+            chunk = read_all(data)
+            waiting.append((chunk, pool.submit(check_chunk, [task_of(entry, keyring) for entry in chunk])))
+            if len(waiting) > 2 * jobs:
+                chunk, verdicts = waiting.popleft()
+                yield chunk, verdicts.result()
+        for chunk, verdicts in waiting:
+            yield chunk, verdicts.result()

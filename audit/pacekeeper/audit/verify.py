@@ -23,7 +23,7 @@ from pacekeeper.client.fetch import Source
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.evidence import recheck
-from pacekeeper.protocol.replay import State, apply, genesis
+from pacekeeper.protocol.replay import State, apply, apply_read, genesis
 from pacekeeper.protocol.tlog.checkpoint import Checkpoint
 from pacekeeper.protocol.tlog.merkle import check_inclusion, leaf_hash, prove_inclusion
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TILE_WIDTH, TilePath, parse_bundle, subtree_reader
@@ -122,7 +122,11 @@ def _replay(walk: TreeWalk, state: State, until: int, jobs: int, progress: Progr
     for chunk, verdicts in checked(_chunks(walk), keyring, total=total, jobs=jobs):
         for entry, vouched in zip(chunk, verdicts, strict=True):
             if 0 < seen < until:
-                apply(state, entry, verify=_vouched if vouched else keys.verify)
+                if isinstance(entry, bytes):
+                    apply(state, entry)
+                else:
+                    time_ms, signed = entry
+                    apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
             seen += 1
         if progress is not None:
             progress(seen, total)

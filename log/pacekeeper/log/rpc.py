@@ -74,30 +74,32 @@ class LogService(log_pb2_grpc.TransparencyLogServicer):
 
     def _accepted(self, outcomes: Sequence[Outcome]) -> log_pb2.SubmitResponse:
         """SPEC log-19: an answer before publication MUST be an Acceptance signed by the log's statement key."""
-        results, entries = [], []
+        response = log_pb2.SubmitResponse()
+        promise = pb.Acceptance(agreement=self._fingerprint)
         for outcome in outcomes:
-            results.append(_result(outcome, ()))
+            _set_result(response.results.add(), outcome)
             if isinstance(outcome, Sequenced):
-                index, statement_id, time_ms, _ = outcome
-                entries.append(pb.AcceptedEntry(id=statement_id, index=index, sequenced_at_ms=time_ms))
-        if not entries:
-            return log_pb2.SubmitResponse(results=results)
-        acceptance = seal(pb.Acceptance(agreement=self._fingerprint, entries=entries), [self._key])
-        return log_pb2.SubmitResponse(results=results, acceptance=acceptance)
+                entry = promise.entries.add()
+                entry.index, entry.id, entry.sequenced_at_ms, _ = outcome
+        if promise.entries:
+            response.acceptance.CopyFrom(seal(promise, [self._key]))
+        return response
 
     async def _witnessed(self, outcomes: Sequence[Outcome], context: Context) -> log_pb2.SubmitResponse:
         """SPEC log-20: an answer with a checkpoint MUST have the quorum's cosignatures and a proof for each entry."""
         size = max((outcome.index + 1 for outcome in outcomes if isinstance(outcome, Sequenced)), default=0)
-        if size == 0:
-            return log_pb2.SubmitResponse(results=[_result(outcome, ()) for outcome in outcomes])
-        left = context.time_remaining()
-        wait_s = MAX_WAIT_S if left is None else min(MAX_WAIT_S, left * _ANSWER_MARGIN)
-        tree = await self._witnessing.wait_published(size, wait_s)
-        results = [
-            _result(outcome, self._prover.prove(outcome.index, tree) if isinstance(outcome, Sequenced) else ())
-            for outcome in outcomes
-        ]
-        return log_pb2.SubmitResponse(results=results, checkpoint=tree.note)
+        tree: PublishedTree | None = None
+        if size > 0:
+            left = context.time_remaining()
+            wait_s = MAX_WAIT_S if left is None else min(MAX_WAIT_S, left * _ANSWER_MARGIN)
+            tree = await self._witnessing.wait_published(size, wait_s)
+        response = log_pb2.SubmitResponse(checkpoint=tree.note if tree else b"")
+        for outcome in outcomes:
+            result = response.results.add()
+            _set_result(result, outcome)
+            if tree is not None and isinstance(outcome, Sequenced):
+                result.sequenced.inclusion_proof.extend(self._prover.prove(outcome.index, tree))
+        return response
 
     async def Follow(  # noqa: N802
         self, request: log_pb2.FollowRequest, context: Context
@@ -180,10 +182,10 @@ def _check_batch(envelopes: Sequence[bytes]) -> None:
         raise Refused(Code.TOO_LARGE, f"a submission has at most {allowed}")
 
 
-def _result(outcome: Outcome, proof: Sequence[bytes]) -> log_pb2.SubmitResult:
+def _set_result(result: log_pb2.SubmitResult, outcome: Outcome) -> None:
+    """Fill in a result in place: a message made apart and then added is copied, field by field."""
     if isinstance(outcome, Refused):
-        return log_pb2.SubmitResult(refusal=log_pb2.Refusal(code=outcome.code, message=outcome.message))
-    index, _, time_ms, duplicate = outcome
-    return log_pb2.SubmitResult(
-        sequenced=log_pb2.Sequenced(index=index, sequenced_at_ms=time_ms, inclusion_proof=proof, duplicate=duplicate)
-    )
+        result.refusal.code, result.refusal.message = outcome.code, outcome.message
+        return
+    sequenced = result.sequenced
+    sequenced.index, _, sequenced.sequenced_at_ms, sequenced.duplicate = outcome

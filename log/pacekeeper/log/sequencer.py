@@ -89,9 +89,6 @@ class Sequencer:
         """Decide about everything queued, in order."""
         state = self.state
         plan = Plan(state.size, max(now_ms, state.last_time_ms))
-        parsed = [_parse(data) for data in submissions]
-        ids = [item.id for item in parsed if isinstance(item, Signed)]
-        known = dict(self._known(ids)) if ids else {}
         plan.halted = self.halt_reason(now_ms, conditions)
         if plan.halted is not None:
             self._resuming = True
@@ -99,8 +96,11 @@ class Sequencer:
                 self._tick(plan)
         elif self._tick_due(plan.time_ms, conditions):
             self._tick(plan)
-        for data, item in zip(submissions, parsed, strict=True):
-            plan.outcomes.append(item if isinstance(item, Refused) else self._take(plan, data, item, known))
+        for data in submissions:
+            try:
+                plan.outcomes.append(self._take(plan, data, read_envelope(parse_envelope(data))))
+            except Refused as refused:
+                plan.outcomes.append(refused)
         return plan
 
     def halt_reason(self, now_ms: int, conditions: Conditions) -> Refused | None:
@@ -146,35 +146,46 @@ class Sequencer:
         plan.ids.append(applied.id)
         self._resuming = False
 
-    def _take(self, plan: Plan, data: bytes, signed: Signed, known: dict[bytes, int]) -> Outcome:
-        """SPEC log-1: the same statement MUST get the same index again, however often it is submitted."""
-        statement_id = signed.id
-        index = known.get(statement_id)
+    def _take(self, plan: Plan, data: bytes, signed: Signed) -> Outcome:
+        """Sequence a statement, or find it, or say why not.
+
+        SPEC log-1: the same statement MUST get the same index again, however often it is submitted.
+        A statement that is on the log is one that the replay refuses (SPEC replay-13), so only those are looked up.
+        """
+        refusal = plan.halted
+        if refusal is None:
+            try:
+                return self._sequence(plan, data, signed)
+            except Refused as refused:
+                refusal = refused
+        index = self._find(plan, signed.id)
         if index is not None:
-            return Sequenced(index, statement_id, plan.time_ms, duplicate=True)
-        if plan.halted is not None:
-            return plan.halted
+            return Sequenced(index, signed.id, plan.time_ms, duplicate=True)
+        if refusal.code is Code.SEQUENCE_TAKEN:
+            self._note_conflict(plan, data)
+        return refusal
+
+    def _find(self, plan: Plan, statement_id: bytes) -> int | None:
+        if statement_id in plan.ids:
+            return plan.first_index + plan.ids.index(statement_id)
+        return self._known([statement_id]).get(statement_id)
+
+    def _sequence(self, plan: Plan, data: bytes, signed: Signed) -> Sequenced:
         state, time_ms = self.state, plan.time_ms
         entry = frame_entry(time_ms, data)
         if len(entry) > limits.MAX_ENTRY_BYTES:
-            return Refused(Code.TOO_LARGE, f"an entry of {len(entry)} bytes, at most {limits.MAX_ENTRY_BYTES}")
+            raise Refused(Code.TOO_LARGE, f"an entry of {len(entry)} bytes, at most {limits.MAX_ENTRY_BYTES}")
         due_ms = state.next_deadline_ms()
         if due_ms is not None and due_ms <= time_ms:
             self._tick(plan)  # the entry before has brought a deadline that lies in the past
-        try:
-            applied = admit(state, signed, time_ms)
-        except Refused as refused:
-            if refused.code is Code.SEQUENCE_TAKEN:
-                self._note_conflict(plan, data)
-            return refused
+        applied = admit(state, signed, time_ms)
         index = applied.index
-        known[statement_id] = index
         plan.entries.append(entry)
-        plan.ids.append(statement_id)
+        plan.ids.append(signed.id)
         statement = applied.statement
         if isinstance(statement, _CHAINED):
             plan.slots.append(Slot(statement.lab, statement.link.sequence, index))
-        return Sequenced(index, statement_id, time_ms)
+        return Sequenced(index, signed.id, time_ms)
 
     def _note_conflict(self, plan: Plan, data: bytes) -> None:
         """SPEC log-10: a validly signed statement for a sequence number that another has taken MUST be relayed.
@@ -190,10 +201,3 @@ class Sequencer:
         first = self._find_slot(lab, sequence) if here is None else here
         if first is not None:
             plan.conflicts.append(log_pb2.ConflictingEnvelope(first_index=first, second=envelope))
-
-
-def _parse(data: bytes) -> Signed | Refused:
-    try:
-        return read_envelope(parse_envelope(data))
-    except Refused as refused:
-        return refused

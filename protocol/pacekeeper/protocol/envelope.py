@@ -144,7 +144,8 @@ def _pairs(envelope: envelope_pb2.Envelope) -> list[tuple[bytes, bytes]]:
     """Return (key id, signature) of each signature; Refused unless they are as SPEC envelope-4 has it."""
     pairs: list[tuple[bytes, bytes]] = []
     previous = b""
-    for signature in envelope.signatures:
+    # A slice is a list, made at once; iterating over the field itself costs an exception at its end.
+    for signature in envelope.signatures[:]:
         key_id, value = signature.key_id, signature.signature
         if len(key_id) != 32 or len(value) != 64:
             raise Refused(Code.MALFORMED, "a key id has 32 bytes and a signature 64")

@@ -175,14 +175,14 @@ def _read_link(link: pb.Link) -> LinkReading:
     return _new(LinkReading, (sequence, previous, link.as_of))
 
 
-def read_estimates(estimates: Iterable[pb.Estimate], margins: dict[int, int]) -> tuple[int, int]:
+def read_estimates(estimates: Sequence[pb.Estimate], margins: dict[int, int]) -> tuple[int, int]:
     """Refuse estimates that are absent, too many, out of order, of an unknown method or wider than themselves.
 
     Widens margins, the widest of each method, by theirs, and returns (amount, margin) of the one that counts.
     SPEC compute-2: caps MUST be checked against the framework count where there is one, else against chip-time.
     """
     last = amount = counting_ppm = 0
-    for estimate in estimates:
+    for estimate in estimates[:]:
         method = estimate.method
         margin_ppm = estimate.margin_ppm
         # SPEC statements-6: estimates MUST ascend by method, at least one and at most four, margins at most 100 %.
@@ -210,7 +210,8 @@ def read_account(account: pb.PeriodAccount, size: int) -> Reading:
     margins: dict[int, int] = {}
     figures_ms = used_ms = training_ms = chips = 0
     last = ""
-    for figure in account.figures:
+    # Slices, since they are lists: iterating over a field itself costs an exception at its end.
+    for figure in account.figures[:]:
         run = figure.run
         # SPEC statements-8: figures MUST ascend by run, categories by number, pools by model, each once.
         if run <= last:
@@ -221,7 +222,7 @@ def read_account(account: pb.PeriodAccount, size: int) -> Reading:
         figures.append((run, *read_estimates(figure.estimates, margins)))
         figures_ms += figure.chip_ms
     category = 0
-    for use in account.time:
+    for use in account.time[:]:
         following = use.category
         if not category < following <= _LAST_CATEGORY:
             raise _bad("chip-time is not in ascending order of known categories")
@@ -230,7 +231,7 @@ def read_account(account: pb.PeriodAccount, size: int) -> Reading:
         used_ms += spent
         if category == _TRAINING:
             training_ms = spent
-    pools = account.pools
+    pools = account.pools[:]
     model = ""
     for pool in pools:
         following_model = pool.model
@@ -326,5 +327,4 @@ _STATEMENTS: Final[dict[str, tuple[type[Message], _Check]]] = dict(
         *(_entry(message_class, check) for message_class, check in COMMITMENT_CHECKS.items()),
     )
 )
-
 STATEMENTS: Final[dict[str, type[Message]]] = {kind: known[0] for kind, known in _STATEMENTS.items()}

@@ -31,6 +31,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from pacekeeper.client.bundle import Bundle, load_bundle
+from pacekeeper.client.collector import settle
 from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import load_key, read_private
@@ -201,6 +202,7 @@ async def _serve(
                 return
             await asyncio.sleep(0)
         findings.conclude(ledger)
+        settle()
         follower = Follower(connect, party.id, ledger, findings, clock_ms)
         others = [other for other in agreement.parties if other.id != party.id]
         gossip = Gossip(others, bundle.certificates, ledger, findings)

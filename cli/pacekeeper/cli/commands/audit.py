@@ -29,6 +29,7 @@ def command(location: str, fingerprint: str, at: int | None, as_json: bool, jobs
     from pacekeeper.audit.report import write_report
     from pacekeeper.audit.result import Exit
     from pacekeeper.audit.verify import audit
+    from pacekeeper.client.collector import settle
     from pacekeeper.client.fetch import open_source
     from pacekeeper.protocol.text import printable
     from pacekeeper.protocol.units import format_duration
@@ -41,6 +42,7 @@ def command(location: str, fingerprint: str, at: int | None, as_json: bool, jobs
         raise Sentence("a fingerprint has 64 hexadecimal digits", 2)
     live = "://" in location
     source = open_source(location)
+    settle()
     try:
         with progress("auditing") as report_progress:
             try:

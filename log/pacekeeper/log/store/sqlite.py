@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file in write-ahead mode, each commit on disk before it returns.
 
-A batch of entries is one row, so that a commit costs one small transaction however many entries it carries. Identities
-have a table of their own, keyed by the 32 bytes. The head is one row, replaced by compare-and-swap.
+A batch of entries is one row, so that a commit costs one small transaction however many entries it carries; so is what
+one lab's sequence numbers in it lead to. Identities stand in their batch's row, and are found by an index in memory
+that is made when the store is opened. The head is one row, replaced by compare-and-swap.
 
 SQLite reports some failures only in what a pragma returns, so every pragma that durability rests on is read back.
 """
@@ -15,18 +16,18 @@ from threading import Lock
 from typing import Final
 
 from pacekeeper.log.store.framing import frame, unframe
-from pacekeeper.log.store.port import Batch, Head, StoredBatch, check_successor
+from pacekeeper.log.store.identities import IdentityIndex
+from pacekeeper.log.store.port import Batch, Head, Slot, StoredBatch, check_successor
 from pacekeeper.protocol.errors import Code, Refused
 
 _APPLICATION_ID: Final = 0x50434B4C  # "PCKL": a file of another program is not opened
-_VERSION: Final = 1
-_CACHE_KIB: Final = 32_768  # per connection; the identity index is the only thing read at random
-_WAL_PAGES: Final = 8_000  # 32 MB: identities fall on random pages, and each is then written back once for many commits
-_IN_STEP: Final = 256  # identities asked for in one query
+_VERSION: Final = 2
+_PLACE: Final = 8  # bytes of an index
+_ID: Final = 32  # bytes of an identity
 _TABLES: Final = """
-CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, root BLOB NOT NULL, entries BLOB NOT NULL);
-CREATE TABLE ids (id BLOB PRIMARY KEY, idx INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE slots (lab TEXT, sequence INTEGER, idx INTEGER NOT NULL, PRIMARY KEY (lab, sequence)) WITHOUT ROWID;
+CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, root BLOB NOT NULL, ids BLOB NOT NULL,
+                      entries BLOB NOT NULL);
+CREATE TABLE slots (lab TEXT, sequence INTEGER, places BLOB NOT NULL, PRIMARY KEY (lab, sequence)) WITHOUT ROWID;
 CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL,
                    time_ms INTEGER NOT NULL);
 CREATE TABLE published (one INTEGER PRIMARY KEY CHECK (one = 1), note BLOB NOT NULL);
@@ -42,11 +43,15 @@ class SqliteStore:
             raise Refused(Code.UNSAFE_STATE, f"{path} does not exist")
         self._path = path
         self._failed = read_only
-        self._write_lock, self._read_lock = Lock(), Lock()
+        self._write_lock, self._read_lock, self._index_lock = Lock(), Lock(), Lock()
+        self._index = IdentityIndex()
+        self._indexed = 0
         try:
             self._writer = _connect(path)
             self._reader = _connect(path)
             self._prepare(create=not read_only)
+            for first, ids in self._reader.execute("SELECT first, ids FROM batches ORDER BY first"):
+                self._add_to_index(first, _split_ids(ids))
         except sqlite3.Error as error:
             raise Refused(Code.UNSAFE_STATE, f"{path} cannot be opened as a log store: {error}") from error
 
@@ -57,12 +62,11 @@ class SqliteStore:
             # SPEC log-2: write-ahead journal, synchronous FULL; both are read back, since a refusal is no error.
             db.execute("PRAGMA journal_mode=WAL")
             db.executescript(
-                f"BEGIN; {_TABLES} PRAGMA application_id={_APPLICATION_ID}; PRAGMA user_version=1; COMMIT;"
+                f"BEGIN; {_TABLES} PRAGMA application_id={_APPLICATION_ID}; PRAGMA user_version={_VERSION}; COMMIT;"
             )
         elif application_id != _APPLICATION_ID or version != _VERSION:
             raise Refused(Code.UNSAFE_STATE, f"{self._path} is not a log store of version {_VERSION}")
         db.execute("PRAGMA synchronous=FULL")
-        db.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
         if _pragma(db, "journal_mode") != "wal" or _pragma(db, "synchronous") != 2:
             raise Refused(Code.UNSAFE_STATE, f"{self._path} cannot be written durably: the write-ahead mode is refused")
         self._reader.execute("PRAGMA query_only=ON")
@@ -80,29 +84,44 @@ class SqliteStore:
             try:
                 db.execute("BEGIN IMMEDIATE")
                 check_successor(batch, _read_head(db), expected)
+                self._refuse_repeated(batch.ids)
                 head = batch.head
-                row = (batch.first_index, len(batch.entries), head.root, frame(batch.entries))
-                db.execute("INSERT INTO batches VALUES (?, ?, ?, ?)", row)
-                db.executemany("INSERT INTO ids VALUES (?, ?)", zip(batch.ids, range(batch.first_index, head.size)))  # noqa: B905
-                if batch.slots:
-                    rows = [(slot.lab, slot.sequence, slot.index) for slot in batch.slots]
-                    db.executemany("INSERT INTO slots VALUES (?, ?, ?)", rows)
+                row = (batch.first_index, len(batch.entries), head.root, b"".join(batch.ids), frame(batch.entries))
+                db.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", row)
+                db.executemany("INSERT INTO slots VALUES (?, ?, ?)", _stretches(batch.slots))
                 db.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?)", (head.size, head.root, head.time_ms))
                 db.execute("COMMIT")
             except (sqlite3.Error, Refused) as error:
                 self._fail(error)
+            self._add_to_index(batch.first_index, batch.ids)
 
     def known(self, ids: Sequence[bytes]) -> Mapping[bytes, int]:
-        found: dict[bytes, int] = {}
-        for start in range(0, len(ids), _IN_STEP):
-            some = ids[start : start + _IN_STEP]
-            marks = ",".join("?" * len(some))
-            found.update(self._rows(f"SELECT id, idx FROM ids WHERE id IN ({marks})", tuple(some)))  # noqa: S608
+        with self._index_lock:
+            candidates = [(identity, index) for identity in ids for index in self._index.candidates(identity)]
+        return {identity: index for identity, index in candidates if self._id_at(index) == identity}
+
+    def _id_at(self, index: int) -> bytes:
+        query = "SELECT first, ids FROM batches WHERE first <= ? ORDER BY first DESC LIMIT 1"
+        [(first, ids)] = self._rows(query, (index,))
+        found: bytes = ids[(index - first) * _ID : (index - first + 1) * _ID]
         return found
 
+    def _refuse_repeated(self, ids: Sequence[bytes]) -> None:
+        """Raise Refused if a statement would be on the log twice."""
+        if len(set(ids)) != len(ids) or self.known(ids):
+            raise Refused(Code.UNSAFE_STATE, "a statement would be on the log twice")
+
+    def _add_to_index(self, first: int, ids: Sequence[bytes]) -> None:
+        with self._index_lock:
+            self._index.add(ids, first)
+            self._indexed += len(ids)
+
     def slot(self, lab: str, sequence: int) -> int | None:
-        rows = self._rows("SELECT idx FROM slots WHERE lab = ? AND sequence = ?", (lab, sequence))
-        return rows[0][0] if rows else None
+        query = "SELECT sequence, places FROM slots WHERE lab = ? AND sequence <= ? ORDER BY sequence DESC LIMIT 1"
+        for first, places in self._rows(query, (lab, sequence)):
+            place = places[(sequence - first) * _PLACE : (sequence - first + 1) * _PLACE]
+            return int.from_bytes(place, "big") if place else None
+        return None
 
     def read(self, first: int, end: int, max_bytes: int) -> list[bytes]:
         out: list[bytes] = []
@@ -150,8 +169,8 @@ class SqliteStore:
                 self._fail(error)
 
     def counts(self) -> tuple[int, int]:
-        rows = self._rows("SELECT (SELECT count(*) FROM ids), (SELECT count(*) FROM slots)", ())
-        return int(rows[0][0]), int(rows[0][1])
+        [(slots,)] = self._rows("SELECT total(length(places)) FROM slots", ())
+        return self._indexed, int(slots) // _PLACE
 
     def check_file(self) -> list[str]:
         """Return what SQLite's own integrity check finds wrong with the file."""
@@ -191,11 +210,25 @@ class SqliteStore:
         raise Refused(Code.UNSAFE_STATE, f"writing to {self._path} failed: {error}") from error
 
 
+def _split_ids(ids: bytes) -> list[bytes]:
+    """Return the identities that a batch's blob holds."""
+    return [ids[at : at + _ID] for at in range(0, len(ids), _ID)]
+
+
+def _stretches(slots: Sequence[Slot]) -> list[tuple[str, int, bytes]]:
+    """Return (lab, first sequence, indices) for each run of consecutive sequence numbers of a lab."""
+    found: dict[str, list[tuple[int, bytearray]]] = {}
+    for slot in slots:
+        of_lab = found.setdefault(slot.lab, [])
+        if not of_lab or of_lab[-1][0] + len(of_lab[-1][1]) // _PLACE != slot.sequence:
+            of_lab.append((slot.sequence, bytearray()))
+        of_lab[-1][1].extend(slot.index.to_bytes(_PLACE, "big"))
+    return [(lab, first, bytes(places)) for lab, of_lab in found.items() for first, places in of_lab]
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     # A connection is shared between threads behind its lock; SQLite is built in serialised mode as well.
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=64)
-    db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-    return db
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=64)
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int | str:

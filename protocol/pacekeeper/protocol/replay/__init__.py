@@ -7,7 +7,7 @@
 The log server, every verifier, every lab and every auditor run this code over the same bytes and reach the same state.
 """
 
-from pacekeeper.protocol.replay.apply import Applied, Void, admit, apply, genesis
+from pacekeeper.protocol.replay.apply import Applied, Void, admit, apply, apply_read, genesis
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.state import LabState, Projection, State
 
@@ -21,5 +21,6 @@ __all__ = [
     "Void",
     "admit",
     "apply",
+    "apply_read",
     "genesis",
 ]

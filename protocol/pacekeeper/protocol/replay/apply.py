@@ -80,27 +80,42 @@ def apply(state: State, entry_bytes: bytes, *, verify: Verify = keys.verify) -> 
 
     SPEC replay-2: a refused entry MUST be recorded as void with its code and have no other effect than its time.
     """
-    index = state.size
-    found: list[Violation] = []
     try:
         time_ms, signed = read_entry(entry_bytes)
+    except Refused as refusal:
+        return _void(state, refusal, [])
+    return apply_read(state, time_ms, signed, verify=verify)
+
+
+def apply_read(state: State, time_ms: int, signed: Signed, *, verify: Verify = keys.verify) -> Applied | Void:
+    """As apply, for one who has read the entry (envelope.read_entry) already: its log time, and what was signed."""
+    found: list[Violation] = []
+    try:
         if time_ms < state.last_time_ms:
             raise Refused(Code.TIME_RUNS_BACK, "log time is before that of the entry before")
-        advance(state, time_ms, index, found)
-        outcome: Applied | Void = _apply_statement(state, signed, verify, found)
+        advance(state, time_ms, state.size, found)
+        outcome = _apply_statement(state, signed, verify, found)
     except Refused as refusal:
-        state.record_void(index, refusal.code, refusal.message)
-        outcome = Void(index, refusal.code, refusal.message, found)
+        return _void(state, refusal, found)
     if found:
         state.violations.extend(found)
-    state.size = index + 1
+    state.size += 1
     return outcome
+
+
+def _void(state: State, refusal: Refused, found: list[Violation]) -> Void:
+    index = state.size
+    state.record_void(index, refusal.code, refusal.message)
+    state.violations.extend(found)
+    state.size += 1
+    return Void(index, refusal.code, refusal.message, found)
 
 
 def admit(state: State, signed: Signed, sequenced_at_ms: int, *, verify: Verify = keys.verify) -> Applied:
     """Apply what a parsed envelope holds as the next entry, or raise Refused with the state untouched.
 
     SPEC replay-11: what is admitted MUST be what apply would apply, and a refusal MUST have no effect.
+    SPEC replay-13: a statement that was applied MUST be refused when it comes again.
     Legal only while no deadline is due at sequenced_at_ms and the log is not silent: a Tick comes first otherwise,
     since deadlines are facts of the log and not of a submission (ValueError).
     """

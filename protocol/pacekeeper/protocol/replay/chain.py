@@ -1,7 +1,8 @@
 """A lab's chain: attestations, gaps and corrections, numbered and linked one to the next.
 
 One missing period does not mute a lab: a Gap says openly that it is late or cannot be accounted for, and the chain goes
-on. A late account is accepted until the period closes and stays late; a Correction replaces an account openly.
+on. A late account counts until the period closes and stays late; a Correction replaces an account openly. What comes
+after the period has closed still takes its place, since its number can never be signed again, and counts for nothing.
 """
 
 from __future__ import annotations
@@ -40,20 +41,21 @@ def apply_attestation(
             raise Refused(Code.PERIOD_SKIPPED, f"period {lab.next_period} has neither attestation nor gap")
         raise Refused(Code.PERIOD_TAKEN, f"period {period} is accounted for; a correction mends it")
     _check_over(state, period)
-    if state.is_closed(period):
-        raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no account any more; declare a gap")
     account, changes = _make_account(state, lab, said, statement_id)
     # Nothing is refused from here on.
     _extend_chain(lab, link, statement_id, state.size)
+    if in_order:
+        lab.next_period = period + 1
+    if state.is_closed(period):
+        # SPEC chain-11: an account or correction of a closed period MUST take its place in the chain and change nothing.
+        lab.expired += 1
+        return
+    lab.gaps.discard(period)
     lab.attested += 1
     # SPEC chain-10: an account MUST count as late from its deadline on, and mends what is missing without undoing it.
     if period < lab.due_period:
         lab.late += 1
         lab.missing.discard(period)
-    if in_order:
-        lab.next_period = period + 1
-    else:
-        lab.gaps.discard(period)
     lab.accounts[period] = account
     _count(state, lab, period, changes, (account.low, account.high), found)
     _forget(state, lab)
@@ -88,13 +90,15 @@ def apply_correction(
     _check_link(state, lab, link)
     period = said.period
     old = lab.accounts.get(period)
+    closed = state.is_closed(period)
     # SPEC chain-6: a correction MUST name the account in force of a period that is still open.
-    if old is None or old.id != statement.corrects:
+    if not closed and (old is None or old.id != statement.corrects):
         raise Refused(Code.BAD_CORRECTION, f"that is not the account in force of period {period}")
-    if state.is_closed(period):
-        raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no correction any more")
     account, changes = _make_account(state, lab, said, statement_id)
     _extend_chain(lab, link, statement_id, state.size)
+    if closed or old is None:
+        lab.expired += 1
+        return
     lab.corrections += 1
     lab.accounts[period] = account
     change = {run.name: (run, low, high) for run, low, high in changes}

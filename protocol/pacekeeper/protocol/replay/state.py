@@ -60,7 +60,7 @@ class LabState:
     """What the log knows of a lab.
 
     sequence, head, as_of: the end of its chain. runs: those declared, by their name within the lab. next_period: the
-    first period with neither attestation nor gap. accounts: period -> account in force, for periods that can still be
+    first period with neither attestation nor gap. expired: statements that came after their period closed. accounts: period -> account in force, for periods that can still be
     corrected. gaps: periods declared as gaps and not filled. missing: periods that had no account at their deadline and
     have none yet. due_period: the period whose deadline is waiting.
     """
@@ -76,6 +76,7 @@ class LabState:
     attested: int = 0
     late: int = 0
     corrections: int = 0
+    expired: int = 0
     runs: dict[str, Run] = field(default_factory=dict)
     accounts: dict[int, Account] = field(default_factory=dict)
     gaps: set[int] = field(default_factory=set)
@@ -234,6 +235,7 @@ class State:
                     "attested": lab.attested,
                     "late": lab.late,
                     "corrections": lab.corrections,
+                    "expired": lab.expired,
                     "gaps": sorted(lab.gaps),
                     "missing": sorted(lab.missing),
                     "accounts": {
