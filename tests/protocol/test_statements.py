@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pacekeeper.protocol import limits
+from pacekeeper.protocol.commitments.statements import CHECKS as COMMITMENT_CHECKS
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.statements import STATEMENTS, is_id, parse_statement, payload_type, seal
 from pacekeeper.protocol.text import is_plain, printable
@@ -90,7 +91,8 @@ def refused(statement: Message) -> Code | None:
 def test_every_statement_passes_as_it_should_be() -> None:
     """SPEC statements-1: each payload type names one message, and that message comes back."""
     statements = good()
-    assert {payload_type(type(statement)) for statement in statements.values()} == set(STATEMENTS)
+    commitments = {payload_type(message_class) for message_class in COMMITMENT_CHECKS}  # these have a test of their own
+    assert {payload_type(type(statement)) for statement in statements.values()} == set(STATEMENTS) - commitments
     for statement in statements.values():
         assert parse_statement(seal(statement, [KEY])) == statement
 

@@ -137,6 +137,69 @@ SEVERITY_ANOMALY: Severity.ValueType  # 3
 SEVERITY_BREACH: Severity.ValueType  # 4
 Global___Severity: _TypeAlias = Severity  # noqa: Y015
 
+class _LiftAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LiftActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LiftAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIFT_ACTION_UNSPECIFIED: _LiftAction.ValueType  # 0
+    LIFT_ACTION_LIFT: _LiftAction.ValueType  # 1
+    """End the commitment, or begin its ramp."""
+    LIFT_ACTION_EXTEND: _LiftAction.ValueType  # 2
+    """Extend its term."""
+
+class LiftAction(_LiftAction, metaclass=_LiftActionEnumTypeWrapper): ...
+
+LIFT_ACTION_UNSPECIFIED: LiftAction.ValueType  # 0
+LIFT_ACTION_LIFT: LiftAction.ValueType  # 1
+"""End the commitment, or begin its ramp."""
+LIFT_ACTION_EXTEND: LiftAction.ValueType  # 2
+"""Extend its term."""
+Global___LiftAction: _TypeAlias = LiftAction  # noqa: Y015
+
+class _Censoring:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CensoringEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Censoring.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CENSORING_NONE: _Censoring.ValueType  # 0
+    """There is a number."""
+    CENSORING_ABOVE: _Censoring.ValueType  # 1
+    """The value lies above, or below, what the method can measure."""
+    CENSORING_BELOW: _Censoring.ValueType  # 2
+
+class Censoring(_Censoring, metaclass=_CensoringEnumTypeWrapper): ...
+
+CENSORING_NONE: Censoring.ValueType  # 0
+"""There is a number."""
+CENSORING_ABOVE: Censoring.ValueType  # 1
+"""The value lies above, or below, what the method can measure."""
+CENSORING_BELOW: Censoring.ValueType  # 2
+Global___Censoring: _TypeAlias = Censoring  # noqa: Y015
+
+class _KeyRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeyRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEY_ROLE_UNSPECIFIED: _KeyRole.ValueType  # 0
+    KEY_ROLE_PARTY: _KeyRole.ValueType  # 1
+    KEY_ROLE_VERIFIER: _KeyRole.ValueType  # 2
+    KEY_ROLE_LAB: _KeyRole.ValueType  # 3
+    KEY_ROLE_LOG: _KeyRole.ValueType  # 4
+
+class KeyRole(_KeyRole, metaclass=_KeyRoleEnumTypeWrapper): ...
+
+KEY_ROLE_UNSPECIFIED: KeyRole.ValueType  # 0
+KEY_ROLE_PARTY: KeyRole.ValueType  # 1
+KEY_ROLE_VERIFIER: KeyRole.ValueType  # 2
+KEY_ROLE_LAB: KeyRole.ValueType  # 3
+KEY_ROLE_LOG: KeyRole.ValueType  # 4
+Global___KeyRole: _TypeAlias = KeyRole  # noqa: Y015
+
 @_typing.final
 class Agreement(_message.Message):
     """Entry 0. Signed by every founding party's party key."""
@@ -800,3 +863,281 @@ class AcceptedEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcceptedEntry: _TypeAlias = AcceptedEntry  # noqa: Y015
+
+@_typing.final
+class Commitment(_message.Message):
+    """Proposes a commitment. Signed by the proposer: a party's party key, or a lab's statement key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    PROPOSER_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    agreement: _builtins.bytes
+    proposer: _builtins.str
+    """A party's or a lab's id."""
+    document: _builtins.bytes
+    """The exact UTF-8 bytes of the commitment's Markdown file; its id is in it."""
+    def __init__(
+        self,
+        *,
+        agreement: _builtins.bytes = ...,
+        proposer: _builtins.str = ...,
+        document: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "document", b"document", "proposer", b"proposer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Commitment: _TypeAlias = Commitment  # noqa: Y015
+
+@_typing.final
+class Condition(_message.Message):
+    """A conjunction of demands on the set bound; an absent one asks for nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTIES_FIELD_NUMBER: _builtins.int
+    LABS_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
+    WEIGHT_PPM_FIELD_NUMBER: _builtins.int
+    parties: _builtins.int
+    """At least so many parties."""
+    labs: _builtins.int
+    """At least so many labs that pledged themselves."""
+    weight_ppm: _builtins.int
+    """Share of the weight on the commitment's roll, in parts per million."""
+    @_builtins.property
+    def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All of these; ascending and distinct."""
+
+    def __init__(
+        self,
+        *,
+        parties: _builtins.int = ...,
+        labs: _builtins.int = ...,
+        named: _abc.Iterable[_builtins.str] | None = ...,
+        weight_ppm: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labs", b"labs", "named", b"named", "parties", b"parties", "weight_ppm", b"weight_ppm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Condition: _TypeAlias = Condition  # noqa: Y015
+
+@_typing.final
+class Pledge(_message.Message):
+    """"I am bound if any of the alternatives holds of the set bound." Signed by the participant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    agreement: _builtins.bytes
+    participant: _builtins.str
+    commitment: _builtins.str
+    digest: _builtins.bytes
+    """SHA-256 of the commitment's document, so that what is pledged to is what was read."""
+    round: _builtins.int
+    """How many pledges to this commitment the participant made before, so that none is another's copy."""
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Condition]:
+        """None: unconditional."""
+
+    def __init__(
+        self,
+        *,
+        agreement: _builtins.bytes = ...,
+        participant: _builtins.str = ...,
+        commitment: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        alternatives: _abc.Iterable[Global___Condition] | None = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "alternatives", b"alternatives", "commitment", b"commitment", "digest", b"digest", "participant", b"participant", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pledge: _TypeAlias = Pledge  # noqa: Y015
+
+@_typing.final
+class Withdrawal(_message.Message):
+    """Takes a pledge back, at once or after notice, as the commitment says. Signed by the participant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PLEDGE_INDEX_FIELD_NUMBER: _builtins.int
+    agreement: _builtins.bytes
+    participant: _builtins.str
+    commitment: _builtins.str
+    reason: _builtins.str
+    """The reasons, where the commitment asks for them."""
+    pledge_index: _builtins.int
+    """The leaf index of the pledge, so that an old withdrawal cannot take back a new pledge."""
+    def __init__(
+        self,
+        *,
+        agreement: _builtins.bytes = ...,
+        participant: _builtins.str = ...,
+        commitment: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        pledge_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "commitment", b"commitment", "participant", b"participant", "pledge_index", b"pledge_index", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Withdrawal: _TypeAlias = Withdrawal  # noqa: Y015
+
+@_typing.final
+class Lift(_message.Message):
+    """One bound participant's word for lifting or extending a commitment. Signed by the participant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    PLEDGE_INDEX_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    agreement: _builtins.bytes
+    participant: _builtins.str
+    commitment: _builtins.str
+    action: Global___LiftAction.ValueType
+    pledge_index: _builtins.int
+    """The leaf index of the participant's pledge."""
+    round: _builtins.int
+    """For extending: how often the commitment was extended before, so that an old word does not count for a later one."""
+    def __init__(
+        self,
+        *,
+        agreement: _builtins.bytes = ...,
+        participant: _builtins.str = ...,
+        commitment: _builtins.str = ...,
+        action: Global___LiftAction.ValueType = ...,
+        pledge_index: _builtins.int = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agreement", b"agreement", "commitment", b"commitment", "participant", b"participant", "pledge_index", b"pledge_index", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lift: _TypeAlias = Lift  # noqa: Y015
+
+@_typing.final
+class IndicatorReport(_message.Message):
+    """What was measured of an indicator. Signed by the reporter: a lab's statement key, or a verifier's for its party.
+    A value v stands for v / 10^scale of the unit.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    REPORTER_FIELD_NUMBER: _builtins.int
+    INDICATOR_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    CENTRAL_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    CENSORING_FIELD_NUMBER: _builtins.int
+    UNTIL_MS_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
+    agreement: _builtins.bytes
+    reporter: _builtins.str
+    """A lab's id, or a party's."""
+    indicator: _builtins.str
+    unit: _builtins.str
+    """As in the commitments' terms, for example "%" or "h"."""
+    scale: _builtins.int
+    """Decimal places of the three values."""
+    lower: _builtins.int
+    """Confidence bounds and the central estimate, lower <= central <= upper; all absent when censored."""
+    central: _builtins.int
+    upper: _builtins.int
+    censoring: Global___Censoring.ValueType
+    until_ms: _builtins.int
+    """End of the time measured, in milliseconds since the Unix epoch."""
+    method: _builtins.str
+    """How it was measured, and at which confidence the bounds hold."""
+    evidence_digest: _builtins.bytes
+    """SHA-256 of the evidence that the reporter keeps."""
+    def __init__(
+        self,
+        *,
+        agreement: _builtins.bytes = ...,
+        reporter: _builtins.str = ...,
+        indicator: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        scale: _builtins.int = ...,
+        lower: _builtins.int = ...,
+        central: _builtins.int = ...,
+        upper: _builtins.int = ...,
+        censoring: Global___Censoring.ValueType = ...,
+        until_ms: _builtins.int = ...,
+        method: _builtins.str = ...,
+        evidence_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "censoring", b"censoring", "central", b"central", "evidence_digest", b"evidence_digest", "indicator", b"indicator", "lower", b"lower", "method", b"method", "reporter", b"reporter", "scale", b"scale", "unit", b"unit", "until_ms", b"until_ms", "upper", b"upper"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndicatorReport: _TypeAlias = IndicatorReport  # noqa: Y015
+
+@_typing.final
+class KeyRotation(_message.Message):
+    """A holder replaces its own key. Signed by the present key and the new one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    agreement: _builtins.bytes
+    role: Global___KeyRole.ValueType
+    holder: _builtins.str
+    """A party's or a lab's id, or "log"."""
+    epoch: _builtins.int
+    """That of the new key: one more than the present key's; a founding key's is 1."""
+    key: _builtins.bytes
+    """Ed25519, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        agreement: _builtins.bytes = ...,
+        role: Global___KeyRole.ValueType = ...,
+        holder: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "epoch", b"epoch", "holder", b"holder", "key", b"key", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyRotation: _TypeAlias = KeyRotation  # noqa: Y015

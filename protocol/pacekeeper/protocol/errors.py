@@ -58,6 +58,28 @@ class Code(StrEnum):
     BAD_CORRECTION = "bad-correction"  # corrects what is not the period's account in force
     BAD_EVIDENCE = "bad-evidence"  # a finding whose evidence does not show what it says
     CHECKPOINT_REGRESSES = "checkpoint-regresses"  # a run's checkpoint record below an earlier one or below its account
+    # commitments
+    BAD_COMMITMENT = "bad-commitment"  # its document does not compile for this agreement; the sentence names the line
+    COMMITMENT_EXISTS = "commitment-exists"  # another commitment has that id already
+    UNKNOWN_COMMITMENT = "unknown-commitment"  # none with that id was proposed
+    ABSENT_TRANSITION = "absent-transition"  # nothing leads from the commitment's phase by that event
+    UNKNOWN_PARTICIPANT = "unknown-participant"  # neither a party nor a lab of the agreement, or no longer
+    NOT_IN_SCOPE = "not-in-scope"  # the commitment is not open to that participant
+    PLEDGE_EXISTS = "pledge-exists"  # the participant has pledged, and its pledge stands
+    PLEDGE_TOO_LATE = "pledge-too-late"  # the commitment has failed or ended
+    BAD_CONDITION = "bad-condition"  # a pledge's condition on somebody who may not pledge, or that can never be met
+    CONDITION_NOT_MET = "condition-not-met"  # a late joiner's condition does not hold of those bound now
+    NOT_CLEAN = "not-clean"  # fewer periods without violation than the entry rule asks for
+    NOT_PLEDGED = "not-pledged"  # no pledge of that participant stands
+    NOTICE_GIVEN = "notice-given"  # the participant's notice of withdrawal is running
+    WITHDRAWAL_BARRED = "withdrawal-barred"  # the commitment does not allow it at this time, or ever
+    REASON_MISSING = "reason-missing"  # a withdrawal that the commitment wants reasons for
+    NOT_BOUND = "not-bound"  # only who is bound can lift or extend
+    VOTE_EXISTS = "vote-exists"  # the participant has spoken for this already
+    NOT_LIFTABLE = "not-liftable"  # nobody can lift or extend it, or not before its minimum term
+    WRONG_ROUND = "wrong-round"  # names another pledge than the one that stands, or another round than the present one
+    BAD_REPORT = "bad-report"  # an indicator's report that does not follow the reporter's last one
+    BAD_EPOCH = "bad-epoch"  # a key's epoch is not the one after the present key's
     # services
     OVERLOADED = "overloaded"  # shed; try again later
     NOT_WITNESSED = "not-witnessed"  # sequenced, but no quorum in time; the statement stays on the log

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.canonical import parse_canonical
+from pacekeeper.protocol.commitments.statements import CHECKS as COMMITMENT_CHECKS
 from pacekeeper.protocol.envelope import PAYLOAD_TYPE_PREFIX, Signed, Signer, sign_envelope
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.text import is_plain
@@ -323,7 +324,7 @@ _STATEMENTS: Final[dict[str, tuple[type[Message], _Check]]] = dict(
         _entry(pb.Correction, _check_correction),
         _entry(pb.CheckpointRecord, _check_record),
         _entry(pb.Finding, _check_finding),
+        *(_entry(message_class, check) for message_class, check in COMMITMENT_CHECKS.items()),
     )
 )
-
 STATEMENTS: Final[dict[str, type[Message]]] = {kind: known[0] for kind, known in _STATEMENTS.items()}

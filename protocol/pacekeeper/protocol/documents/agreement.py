@@ -46,6 +46,13 @@ __all__ = [
     "VerifierTerms",
     "compile_agreement",
     "read_agreement",
+    "read_cap",
+    "read_lab",
+    "read_margins",
+    "read_party",
+    "read_quorum",
+    "read_resolution",
+    "read_timing",
 ]
 
 RULES_VERSION: Final = 1
@@ -76,7 +83,7 @@ def read_agreement(document: bytes, tables: list[Table], faults: list[DocumentEr
     """Read every term; what cannot be read is noted in faults, and the result is only good when there are none."""
     terms = TermsReader(tables, faults, document.count(b"\n") + 1)
     head = terms.one("agreement")
-    parties = tuple(_party(table) for table in terms.many("party", MAX_PARTIES))
+    parties = tuple(read_party(table) for table in terms.many("party", MAX_PARTIES))
     agreement = Agreement(
         document=document,
         fingerprint=hashlib.sha256(document).digest(),
@@ -84,14 +91,14 @@ def read_agreement(document: bytes, tables: list[Table], faults: list[DocumentEr
         rules_version=_rules_version(head),
         origin=head.name("origin"),
         calendar=_calendar(terms.one("calendar")),
-        timing=_timing(terms.one("timing")),
-        quorum=_quorum(terms.one("quorum"), len(parties)),
-        margins=_margins(terms.one("margins")),
-        indeterminate_periods=_resolution(terms.one("resolution")),
+        timing=read_timing(terms.one("timing")),
+        quorum=read_quorum(terms.one("quorum"), len(parties)),
+        margins=read_margins(terms.one("margins")),
+        indeterminate_periods=read_resolution(terms.one("resolution")),
         parties=parties,
-        labs=tuple(_lab(table) for table in terms.many("lab", limits.MAX_LABS)),
+        labs=tuple(read_lab(table) for table in terms.many("lab", limits.MAX_LABS)),
         log=_log(terms.one("log")),
-        caps=tuple(_cap(table) for table in terms.many("cap", limits.MAX_CAPS)),
+        caps=tuple(read_cap(table) for table in terms.many("cap", limits.MAX_CAPS)),
     )
     head.close()
     terms.close()
@@ -117,13 +124,15 @@ def _calendar(table: TableReader) -> Calendar:
     return calendar
 
 
-def _timing(table: TableReader) -> Timing:
+def read_timing(table: TableReader) -> Timing:
+    """Read a [timing] table."""
     timing = Timing(table.duration("tick"), table.duration("tolerance"), table.duration("unwitnessed"))
     table.close()
     return timing
 
 
-def _quorum(table: TableReader, parties: int) -> Quorum:
+def read_quorum(table: TableReader, parties: int) -> Quorum:
+    """Read a [quorum] table over so many parties."""
     quorum = Quorum(
         verifiers=parties,
         quorum=table.count("quorum", 1, MAX_PARTIES),
@@ -133,7 +142,8 @@ def _quorum(table: TableReader, parties: int) -> Quorum:
     return quorum
 
 
-def _margins(table: TableReader) -> dict[int, int]:
+def read_margins(table: TableReader) -> dict[int, int]:
+    """Read a [margins] table: the widest margin of each method admitted."""
     margins = {method: table.read(name, values.as_percent, 0) for name, method in METHODS.items() if table.has(name)}
     if not margins:
         table.fault("", f"[margins] admits no method; there are {' and '.join(METHODS)}")
@@ -141,7 +151,8 @@ def _margins(table: TableReader) -> dict[int, int]:
     return margins
 
 
-def _resolution(table: TableReader) -> int:
+def read_resolution(table: TableReader) -> int:
+    """Read a [resolution] table."""
     periods = table.count("indeterminate_periods", 1, MAX_INDETERMINATE)
     table.close()
     return periods
@@ -159,7 +170,8 @@ def _log(table: TableReader) -> LogTerms:
     return log
 
 
-def _party(table: TableReader) -> Party:
+def read_party(table: TableReader) -> Party:
+    """Read a [[party]] table and its [party.verifier]."""
     verifier = table.part("verifier")
     party = Party(
         id=table.ident("id"),
@@ -178,7 +190,8 @@ def _party(table: TableReader) -> Party:
     return party
 
 
-def _lab(table: TableReader) -> Lab:
+def read_lab(table: TableReader) -> Lab:
+    """Read a [[lab]] table."""
     lab = Lab(
         id=table.ident("id"),
         name=table.text("name"),
@@ -190,7 +203,8 @@ def _lab(table: TableReader) -> Lab:
     return lab
 
 
-def _cap(table: TableReader) -> Cap:
+def read_cap(table: TableReader) -> Cap:
+    """Read a [[cap]] table."""
     # SPEC documents-21: a cap MUST be of kind "run", "lab" or "party"; it has a window exactly if it is not of "run".
     kind = table.text("kind")
     if kind not in ("", "run", "lab", "party"):

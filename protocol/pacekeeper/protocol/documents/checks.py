@@ -69,14 +69,15 @@ def _check_ids(agreement: Agreement, lines: Tables) -> Iterator[DocumentError]:
     # SPEC documents-18: ids MUST be distinct, over parties and labs together, and among caps; "log" MUST NOT be one.
     idents = [*(party.id for party in agreement.parties), *(lab.id for lab in agreement.labs)]
     actors = [table.line_of("id") for table in (*lines.many("party"), *lines.many("lab"))]
-    yield from _check_once(idents, actors)
+    yield from check_once(idents, actors)
     for ident, line in zip(idents, actors, strict=True):
         if ident == LOG_SUBJECT:
             yield DocumentError(line, f'id: "{ident}" is what findings call the log')
-    yield from _check_once([cap.id for cap in agreement.caps], [table.line_of("id") for table in lines.many("cap")])
+    yield from check_once([cap.id for cap in agreement.caps], [table.line_of("id") for table in lines.many("cap")])
 
 
-def _check_once(idents: list[str], lines: list[int]) -> Iterator[DocumentError]:
+def check_once(idents: list[str], lines: list[int]) -> Iterator[DocumentError]:
+    """Yield a fault for each id that an earlier line has."""
     first: dict[str, int] = {}
     for ident, line in sorted(zip(idents, lines, strict=True), key=lambda pair: pair[1]):
         if ident in first:

@@ -20,6 +20,7 @@ from pacekeeper.protocol.tlog.vkey import NoteKey
 _NO_KEY: Final = bytes.fromhex("58" + "66" * 31)
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 class TableReader:
@@ -80,6 +81,18 @@ class TableReader:
             self.fault(key, f"{key}: {refusal.message}")
         return neutral
 
+    def optional(self, key: str, parse: Callable[[object], T], absent: D) -> T | D:
+        """Return the key's parsed value, or absent when it is not written; a fault is noted as in read."""
+        if not self.has(key):
+            return absent
+        try:
+            return parse(self.table.values[key])
+        except ValueError as error:
+            self.fault(key, f"{key}: {error}")
+        except Refused as refusal:
+            self.fault(key, f"{key}: {refusal.message}")
+        return absent
+
     def part(self, name: str) -> TableReader:
         """Return the reader of [table.name]."""
         self._asked.add(name)
@@ -121,13 +134,25 @@ class TermsReader:
         self._faults.append(DocumentError(self._last_line, f"the document has no table [{name}]"))
         return TableReader(Table(name, self._last_line, repeated=False), [])
 
+    def maybe(self, name: str) -> TableReader | None:
+        """Return the reader of the table [name] if the document has it."""
+        self._asked.add((name, False))
+        found = (table for table in self._tables if table.name == name and not table.repeated)
+        table = next(found, None)
+        return None if table is None else TableReader(table, self._faults)
+
     def many(self, name: str, at_most: int) -> list[TableReader]:
         """Return the readers of all [[name]] tables: at least one, and at most so many."""
         # SPEC documents-23: there MUST be a party, a lab and a cap, and not more than the limits allow.
-        self._asked.add((name, True))
-        found = [table for table in self._tables if table.name == name and table.repeated]
+        found = self.any(name, at_most)
         if not found:
             self._faults.append(DocumentError(self._last_line, f"the document has no table [[{name}]]"))
+        return found
+
+    def any(self, name: str, at_most: int) -> list[TableReader]:
+        """Return the readers of all [[name]] tables, perhaps none, and at most so many."""
+        self._asked.add((name, True))
+        found = [table for table in self._tables if table.name == name and table.repeated]
         if len(found) > at_most:
             self._faults.append(DocumentError(found[at_most].line, f"more than {at_most} tables [[{name}]]"))
         return [TableReader(table, self._faults) for table in found[:at_most]]

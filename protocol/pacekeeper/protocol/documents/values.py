@@ -29,6 +29,7 @@ _HOST: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]{{2,45}}\])"
 _ADDRESS: Final = re.compile(rf"({_HOST}):([1-9][0-9]{{0,4}})")
 _URL: Final = re.compile(rf"https?://({_HOST})(?::([1-9][0-9]{{0,4}}))?(?:/[A-Za-z0-9._~-]+)*")
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,3}) periods?")
+_LEVEL: Final = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))? ([A-Za-z%][A-Za-z0-9%/-]{0,15})")
 _PIN: Final = "sha256:"
 
 
@@ -81,6 +82,12 @@ def as_duration(value: object) -> int:
     return duration_ms
 
 
+def as_span(value: object) -> int:
+    """Milliseconds, perhaps none: a delay that may be waived."""
+    text = as_quantity(value)
+    return 0 if units.parse_duration(text) == 0 else as_duration(text)
+
+
 def as_time(value: object) -> int:
     """Milliseconds since the Unix epoch, not before it."""
     time_ms = units.parse_time(as_quantity(value))
@@ -100,6 +107,36 @@ def as_flop(value: object) -> int:
 def as_percent(value: object) -> int:
     """Parts per million."""
     return units.parse_percent(as_quantity(value))
+
+
+def as_rate(value: object) -> int:
+    """gigaFLOP per second, more than zero: a rate of nothing is a pause."""
+    rate = units.parse_rate(as_quantity(value))
+    if rate == 0:
+        raise ValueError("expected a rate above zero")
+    return rate
+
+
+def as_level(value: object) -> tuple[int, str]:
+    """An indicator's level: millionths of a unit, and the unit, such as "80 %", "12 h" or "8 x"."""
+    text = as_quantity(value)
+    match = _LEVEL.fullmatch(text)
+    if match is None:
+        raise ValueError(f'expected a level with its unit, such as "80 %" or "12 h", got "{text}"')
+    return int(match[1]) * 1_000_000 + int((match[2] or "").ljust(6, "0")), match[3]
+
+
+def as_choice(*choices: str) -> Callable[[object], str]:
+    """One of a few words."""
+
+    def parse(value: object) -> str:
+        text = as_ascii(value)
+        if text not in choices:
+            known = " or ".join(f'"{word}"' for word in choices)
+            raise ValueError(f'expected {known}, got "{text}"')
+        return text
+
+    return parse
 
 
 def as_window(value: object) -> int:

@@ -1,0 +1,44 @@
+"""Every fault of a commitment's document at once, and warnings about what compiles but may not be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pacekeeper.protocol.documents.blocks import DocumentError, split_document
+from pacekeeper.protocol.documents.commitment import find_faults
+from pacekeeper.protocol.documents.commitment_members import line_in
+from pacekeeper.protocol.documents.commitment_model import CONSTRAINING, Commitment, Members
+from pacekeeper.protocol.documents.lint import Problem
+from pacekeeper.protocol.documents.tables import Table, parse_tables
+
+
+def lint_commitment(document: bytes, members: Members | None = None) -> list[Problem]:
+    """Return all problems in the order of lines; the document compiles exactly if none is an error."""
+    try:
+        split = split_document(document)
+        tables = parse_tables(split)
+        commitment, faults = find_faults(document, split, tables, members)
+    except DocumentError as error:
+        return [Problem(error.line, "error", error.message)]
+    problems = [Problem(fault.line, "error", fault.message) for fault in faults]
+    if not faults:
+        problems.extend(_warnings(commitment, tables))
+    return sorted(problems, key=lambda problem: problem.line)
+
+
+def _warnings(commitment: Commitment, tables: list[Table]) -> Iterator[Problem]:
+    entry = commitment.entry
+    if entry.rule.named and len(entry.rule.named) > entry.rule.parties:
+        message = "each of those named can keep this from ever entering into force"
+        yield Problem(line_in(tables, "entry", "named"), "warning", message)
+    if commitment.kind not in CONSTRAINING:
+        return
+    if commitment.lease is None and commitment.measure is not None:
+        message = "no [lease]: what a gate does without the log is left to its lab"
+        yield Problem(line_in(tables, "commitment", "kind"), "warning", message)
+    if commitment.lifting.by is None:
+        message = "nobody can lift it before its end"
+        yield Problem(line_in(tables, "commitment", "kind"), "warning", message)
+    if commitment.withdrawal.before and not commitment.withdrawal.cut_off_ms:
+        message = "cut_off: none, so that the last to pledge can still step back just before entry"
+        yield Problem(line_in(tables, "withdrawal", "before_entry"), "warning", message)
