@@ -7,11 +7,9 @@ import subprocess
 import sys
 import time
 
-import grpc
 import pytest
 from recording_gate import RecordingGate, eventually
 
-from pacekeeper.node.meters.client import DaemonAway, GateClient, UnknownJob
 from pacekeeper.node.meters.meter import Meter
 from pacekeeper.node.meters.record import JobClock, JobRecord
 from pacekeeper.node.meters.spool import MAX_NOTES, Opening, SpooledJob, spool_files
@@ -120,26 +118,6 @@ def test_a_refused_job_is_refused_in_the_daemons_words(gate: RecordingGate) -> N
         Meter.open("run-1", settings=gate.settings())
     assert refusal.value.code is Code.INVENTORY_EXCEEDED
     assert list(spool_files(gate.spool)) == []
-
-
-@pytest.mark.parametrize(
-    ("status", "details", "ending"),
-    [
-        (grpc.StatusCode.INVALID_ARGUMENT, "bad-field: no such thing", Refused),
-        (grpc.StatusCode.UNIMPLEMENTED, "Method not found!", Refused),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded: report again", DaemonAway),
-        (grpc.StatusCode.FAILED_PRECONDITION, "clock-disagrees: by an hour", DaemonAway),
-        (grpc.StatusCode.UNKNOWN, "Unexpected exception", DaemonAway),
-        (grpc.StatusCode.NOT_FOUND, "not-found: no such job", UnknownJob),
-    ],
-)
-def test_how_a_call_ended_says_whether_to_try_again(
-    gate: RecordingGate, status: grpc.StatusCode, details: str, ending: type[Exception]
-) -> None:
-    """SPEC metering-4: a refusal is final, trouble of the daemon's own passes, an unknown job is opened again."""
-    gate.refuse, gate.refuse_with = details, status
-    with GateClient(gate.socket, 5.0) as client, pytest.raises(ending):
-        client.report_usage("ab" * 16, [])
 
 
 def test_another_calendar_stops_the_meter(gate: RecordingGate) -> None:

@@ -19,6 +19,12 @@ def test_a_meter_leaves_the_environment_of_training_alone() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+def test_a_meter_does_not_load_grpcs_runtime() -> None:
+    """Its threads look for work all day, and do not go well with processes that fork."""
+    program = "import sys; import pacekeeper.node.meters.command; assert 'grpc' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 def test_settings_come_from_arguments_then_from_the_environment(tmp_path: Path) -> None:
     environment = {
         "PACEKEEPER_SOCKET": "/run/a.sock",
