@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,36 +121,97 @@ def test_a_daemon_that_refuses_later_mutes_nothing_on_disk(gate: RecordingGate) 
     assert sum(item.flop for item in read_spool_file(path).usage) == 5
 
 
+def test_the_file_is_rewritten_when_the_daemon_does_not_have_what_was_counted(gate: RecordingGate) -> None:
+    """SPEC metering-5: an acknowledged report is as good as the file, which is then left alone for a while."""
+    with Meter.open("run-1", settings=gate.settings(loss_s=1.0, spool_s=60.0)) as meter:
+        (path,) = spool_files(gate.spool)
+        meter.step(5)
+        eventually(lambda: _older(path) > 1.5, "the daemon acknowledges for longer than loss_s")
+        assert _steps(path) == 0
+        gate.stop()
+        meter.step(6)
+        eventually(lambda: _steps(path) == 2, "the file takes over")
+        meter.step(7)
+        eventually(lambda: _steps(path) == 3, "and goes on")
+        gate.start()
+        eventually(lambda: gate.job.steps == 3, "the daemon takes over")
+        meter.step(8)
+        eventually(lambda: gate.job.steps == 4, "and goes on")
+        assert _steps(path) == 3
+
+
+def _older(path: Path) -> float:
+    """Seconds since a file was written."""
+    return time.time() - path.stat().st_mtime
+
+
+def test_the_file_is_rewritten_in_time_though_the_daemon_acknowledges(gate: RecordingGate) -> None:
+    """SPEC metering-5: it says that the job lives."""
+    with Meter.open("run-1", settings=gate.settings(loss_s=60.0, spool_s=0.2)):
+        (path,) = spool_files(gate.spool)
+        first = read_spool_file(path).updated_ms
+        eventually(lambda: read_spool_file(path).updated_ms > first, "it is rewritten")
+
+
 _KILLED = """
 import sys, time
 from pathlib import Path
 from pacekeeper.node.meters.meter import Meter
-from pacekeeper.node.meters.record import JobClock, JobRecord
 from pacekeeper.node.meters.settings import MeterSettings
-meter = Meter.open("run-1", settings=MeterSettings(Path(sys.argv[1]), Path(sys.argv[2]), spool_s=0.05, report_s=0.05))
+settings = MeterSettings(Path(sys.argv[1]), Path(sys.argv[2]), report_s=0.2, loss_s=0.25, spool_s=float(sys.argv[3]))
+meter = Meter.open("run-1", settings=settings)
 while True:
     meter.step(10)
-    print(meter.steps, flush=True)
+    print(time.monotonic_ns(), flush=True)
     time.sleep(0.001)
 """
+
+
+def _killed(gate: RecordingGate, spool_s: float, ripe: Callable[[], bool]) -> tuple[list[int], int]:
+    """Kill a job once it is ripe; returns when it took each step, and when it was killed, in nanoseconds."""
+    command = [sys.executable, "-c", _KILLED, str(gate.socket), str(gate.spool), str(spool_s)]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        eventually(ripe, "the job is ripe")
+    finally:
+        killed_ns = time.monotonic_ns()
+        job.send_signal(signal.SIGKILL)
+        output, _ = job.communicate()
+    return [int(word) for word in output.split()], killed_ns
 
 
 def test_a_killed_job_leaves_its_last_state(stopped_gate: RecordingGate) -> None:
     """SPEC metering-5: what the file held when the process was killed is read back whole, whenever that was."""
     write_calendar(stopped_gate.spool, PeriodCalendar(0, 60_000))
-    job = subprocess.Popen(
-        [sys.executable, "-c", _KILLED, str(stopped_gate.socket), str(stopped_gate.spool)], stdout=subprocess.PIPE
-    )
-    try:
-        eventually(lambda: any(_steps(path) > 100 for path in spool_files(stopped_gate.spool)), "a spooled state")
-    finally:
-        job.send_signal(signal.SIGKILL)
-        output, _ = job.communicate()
+    steps, _ = _killed(stopped_gate, 0.05, lambda: any(_steps(path) > 100 for path in spool_files(stopped_gate.spool)))
     (path,) = spool_files(stopped_gate.spool)
     spooled = read_spool_file(path)
     assert not spooled.closed
-    assert 100 < _steps(path) <= len(output.split()) + 1
+    assert 100 < _steps(path) <= len(steps) + 1
     assert sum(item.flop for item in spooled.usage) // 10 in range(_steps(path) - 1, _steps(path) + 2)
+
+
+@pytest.mark.parametrize("daemon", ["there", "away", "hung"])
+def test_a_killed_job_loses_little_whatever_its_daemon_does(stopped_gate: RecordingGate, daemon: str) -> None:
+    """SPEC metering-5: what daemon and file have together is older than loss_s by no more than a busy machine takes."""
+    write_calendar(stopped_gate.spool, PeriodCalendar(0, 60_000))
+    if daemon != "away":
+        stopped_gate.start()
+    begun: list[float] = []
+
+    def ripe() -> bool:
+        if not begun and list(spool_files(stopped_gate.spool)):
+            begun.append(time.monotonic())
+        if daemon == "hung" and stopped_gate.jobs and stopped_gate.job.steps:
+            stopped_gate.delay_s = 3.0
+        return bool(begun) and time.monotonic() - begun[0] > 2.5
+
+    steps, killed_ns = _killed(stopped_gate, 60.0, ripe)
+    (path,) = spool_files(stopped_gate.spool)
+    kept = max(_steps(path), stopped_gate.job.steps if stopped_gate.jobs else 0)
+    before = sum(taken_ns < killed_ns - 1_000_000_000 for taken_ns in steps)
+    assert before > 100
+    assert kept >= before
 
 
 def _steps(path: Path) -> int:
