@@ -221,9 +221,9 @@ SHAPES: list[tuple[str, tuple[str, ...], Change, Code]] = [
 
 @pytest.mark.parametrize("rule", sorted({shape[0] for shape in SHAPES}))
 def test_each_field_outside_its_definition_is_refused(rule: str) -> None:
-    """SPEC statements-2, SPEC statements-3, SPEC statements-4, SPEC statements-5, SPEC statements-6, SPEC statements-8, SPEC statements-19,
-    SPEC statements-9, SPEC statements-10, SPEC statements-12, SPEC statements-13, SPEC statements-14 and
-    SPEC statements-15.
+    """SPEC statements-2, SPEC statements-3, SPEC statements-4, SPEC statements-5, SPEC statements-6, SPEC statements-8,
+    SPEC statements-9, SPEC statements-10, SPEC statements-12, SPEC statements-13, SPEC statements-14,
+    SPEC statements-15 and SPEC statements-19.
     """
     for cited, names, change, code in SHAPES:
         for name in names:
