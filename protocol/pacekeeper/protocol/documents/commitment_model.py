@@ -50,13 +50,15 @@ class SlowDown:
 @dataclass(frozen=True, slots=True)
 class Growth:
     """A lab's compute in window periods is at most (1 + growth) x that of the baseline periods before, scaled to the
-    window, and never limited below the floor. Of what is left unused, up to banking x the limit is carried over."""
+    window, and never limited below the floor. Of what is left unused, up to banking x the limit is carried over; of
+    what is used too much, debt x the overrun is taken off the next window, and off those after it."""
 
     window: int
     baseline: int
     growth_ppm: int
     floor_gflop: int
     banking_ppm: int
+    debt_ppm: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def apply_attestation(
     if in_order:
         lab.next_period = period + 1
     if state.is_closed(period):
-        # SPEC chain-11: an account or correction of a closed period MUST take its place in the chain and change nothing.
+        # SPEC chain-11: what is about a closed period MUST take its place in the chain and change nothing else.
         lab.expired += 1
         return
     lab.gaps.discard(period)

@@ -60,9 +60,10 @@ class LabState:
     """What the log knows of a lab.
 
     sequence, head, as_of: the end of its chain. runs: those declared, by their name within the lab. next_period: the
-    first period with neither attestation nor gap. expired: statements that came after their period closed. accounts: period -> account in force, for periods that can still be
-    corrected. gaps: periods declared as gaps and not filled. missing: periods that had no account at their deadline and
-    have none yet. due_period: the period whose deadline is waiting.
+    first period with neither attestation nor gap. expired: statements that came after their period closed. accounts:
+    period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and not filled.
+    missing: periods that had no account at their deadline and have none yet. due_period: the period whose deadline is
+    waiting.
     """
 
     id: str
