@@ -61,7 +61,7 @@ def measure(config: Config, work: Path) -> Figures:
                 tuple((name, f"{us:.0f}") for name, us in beside.items()),
             ),
         ),
-        (f"{facts['steps']} steps; the default of a report every 2 s and a spool file every 5 s",),
+        (f"{facts['steps']} steps; a report every second, and a spool file every 10 s while reports are acknowledged",),
     )
 
 
@@ -69,7 +69,7 @@ def _table(facts: dict[str, Any], inside_us: float) -> Table:
     rows = (
         ("Meter.step alone (the three-line loop)", f"{facts['raw_step_us']:.2f}"),
         ("metered call: argument shapes looked up, Meter.step", f"{facts['call_us']:.1f}"),
-        ("threads beside training: recorder, courier, gRPC", f"{facts['beside_us']:.1f}"),
+        ("threads beside training: recorder and courier", f"{facts['beside_us']:.1f}"),
         ("meter, together", f"{inside_us:.1f}"),
         ("step: CPU of all threads", f"{facts['step_cpu_s'] * 1e6:,.0f}"),
         ("step: wall", f"{facts['step_wall_s'] * 1e6:,.0f}"),

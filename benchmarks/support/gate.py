@@ -1,4 +1,4 @@
-"""A lab daemon's gate for measuring a meter: a real gRPC server on a Unix socket that keeps what it is told.
+"""A lab daemon's gate for measuring a meter: a gRPC server with the daemon's own options that keeps what it is told.
 
 It is the meter that is measured; the daemon is another process, and its journal and signing are not the meter's cost.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 
+from pacekeeper.node.training_gate import GATE_OPTIONS
 from pacekeeper.v1 import gate_pb2, gate_pb2_grpc
 
 PERIOD_MS = 60_000
@@ -43,7 +44,7 @@ class Gate(gate_pb2_grpc.TrainingGateServicer):
 
 def serve_gate(directory: Path) -> None:
     """Serve on gate.sock in a directory, which then has a file `ready`, until SIGTERM."""
-    server = grpc.server(futures.ThreadPoolExecutor(4))
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=GATE_OPTIONS)
     gate_pb2_grpc.add_TrainingGateServicer_to_server(Gate(), server)
     server.add_insecure_port(f"unix:{directory / 'gate.sock'}")
     server.start()

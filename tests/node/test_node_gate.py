@@ -24,6 +24,7 @@ from lab_bench import Bench, digest, job_id, job_plan
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.node.config import check_socket_path
 from pacekeeper.node.desk import MAX_FLOP, Reported
+from pacekeeper.node.meters.http2 import ClientConnection, FrameKind, call_headers
 from pacekeeper.node.meters.meter import Meter
 from pacekeeper.node.meters.settings import MeterSettings
 from pacekeeper.node.training_gate import TrainingGate, clear_stale_socket, read_usage, start_gate
@@ -313,3 +314,28 @@ def test_socket_path_that_no_socket_can_have_is_said_at_the_start(tmp_path: Path
     check_socket_path(Path("/" + "x" * 106), "socket")
     with pytest.raises(ConfigError, match=r"108 bytes.*at most 107"):
         check_socket_path(Path("/" + "x" * 107), "socket")
+
+
+async def test_the_gate_measures_no_bandwidth(tmp_path: Path) -> None:
+    """A ping with each report would wake every meter once more than its report does."""
+    path = tmp_path / "gate.sock"
+    received = bytearray()
+    async with Bench.open(tmp_path) as bench, serving(bench, path):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        connection = ClientConnection()
+        for _ in range(4):
+            connection.begin(call_headers("/pacekeeper.v1.TrainingGate/OpenJob", 5.0), opening().SerializeToString())
+            writer.write(connection.outgoing())
+            answer = None
+            while answer is None:
+                data = await reader.read(65_536)
+                received += data
+                answer = connection.receive(data)
+            assert answer.status == 0
+        writer.close()
+    kinds = []
+    while received:
+        kinds.append(received[3])
+        del received[: 9 + int.from_bytes(received[:3], "big")]
+    assert kinds.count(FrameKind.DATA) == 4
+    assert FrameKind.PING not in kinds

@@ -29,7 +29,8 @@ from pacekeeper.v1 import gate_pb2, gate_pb2_grpc
 MAX_FLOP_BYTES: Final = 16  # room for figures that are refused by their value, none for a flood
 MAX_CALLS: Final = 256  # at one time; a meter has one
 _CALL_S: Final = 10.0  # a commit takes milliseconds
-_OPTIONS: Final = (
+GATE_OPTIONS: Final = (
+    ("grpc.http2.bdp_probe", 0),  # a socket of this machine has no bandwidth to find out, and each ping wakes a meter
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.so_reuseport", 0),
@@ -104,7 +105,7 @@ async def start_gate(path: Path, gate: TrainingGate) -> grpc.aio.Server:
     """
     clear_stale_socket(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+    server = grpc.aio.server(options=GATE_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
     gate_pb2_grpc.add_TrainingGateServicer_to_server(gate, server)
     before = os.umask(0o177)
     try:

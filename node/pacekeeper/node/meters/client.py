@@ -6,40 +6,52 @@ was said); it refused (Refused: the sentence is its own).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeVar, cast
-from urllib.parse import quote
+from typing import Final, TypeVar
 
-import grpc
+from google.protobuf.message import DecodeError, Message
 
+from pacekeeper.node.meters.channel import UnaryChannel, Unreachable
 from pacekeeper.node.meters.spool import Opening, SpooledCheckpoint
 from pacekeeper.node.meters.usage import PeriodFigure
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.v1 import gate_pb2, gate_pb2_grpc, statements_pb2
+from pacekeeper.v1 import gate_pb2, statements_pb2
+
+_SERVICE: Final = gate_pb2.DESCRIPTOR.services_by_name["TrainingGate"].full_name
+
+
+class Status(IntEnum):
+    """gRPC's statuses that this side tells apart."""
+
+    OK = 0
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    FAILED_PRECONDITION = 9
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    UNAUTHENTICATED = 16
+
 
 _FINAL: Final = frozenset(  # the same call would be refused again; whatever else ends a call may pass
     {
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.ALREADY_EXISTS,
-        grpc.StatusCode.OUT_OF_RANGE,
-        grpc.StatusCode.UNIMPLEMENTED,
+        Status.INVALID_ARGUMENT,
+        Status.FAILED_PRECONDITION,
+        Status.PERMISSION_DENIED,
+        Status.UNAUTHENTICATED,
+        Status.ALREADY_EXISTS,
+        Status.OUT_OF_RANGE,
+        Status.UNIMPLEMENTED,
     }
 )
 # What a daemon says about its own condition. The room of the log's clients has the same list; a meter does not import
 # it, since that sets the environment of the whole training process.
 _PASSING: Final = frozenset({Code.OVERLOADED, Code.NOT_WITNESSED, Code.HALTED, Code.CLOCK_DISAGREES})
-_OPTIONS: Final = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),  # a daemon that is back is found within a second, not within two minutes
-    ("grpc.enable_http_proxy", 0),
-)
-_Answer = TypeVar("_Answer")
+_Answer = TypeVar("_Answer", bound=Message)
 
 
 class DaemonAway(Exception):
@@ -54,10 +66,7 @@ class GateClient:
     """A connection to the lab daemon. Made lazily: constructing it never fails for a daemon that is down."""
 
     def __init__(self, socket: Path, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-        self._closed = False
-        self._channel = grpc.insecure_channel("unix:" + quote(str(socket)), options=_OPTIONS)
-        self._stub = gate_pb2_grpc.TrainingGateStub(self._channel)
+        self._channel = UnaryChannel(socket, deadline_s)
 
     def open_job(self, job: Opening) -> gate_pb2.OpenJobResponse:
         """Announce the job. DaemonAway, or Refused with the daemon's reason."""
@@ -72,7 +81,7 @@ class GateClient:
             margin_ppm=job.margin_ppm,
         )
         try:
-            return self._call(lambda: self._stub.OpenJob(request, timeout=self._deadline_s))
+            return self._call("OpenJob", request, gate_pb2.OpenJobResponse)
         except UnknownJob as error:  # what is not found here is the run or the lab, not the job
             raise _refusal(str(error)) from None
 
@@ -86,7 +95,7 @@ class GateClient:
         request = gate_pb2.ReportUsageRequest(
             job=job, usage=[period_usage(item) for item in figures], closing=closing, uncounted=notes
         )
-        return self._call(lambda: self._stub.ReportUsage(request, timeout=self._deadline_s))
+        return self._call("ReportUsage", request, gate_pb2.ReportUsageResponse)
 
     def record_checkpoint(self, job: str, checkpoint: SpooledCheckpoint, notes: Iterable[str] = ()) -> None:
         """Tell of a saved model checkpoint. DaemonAway, UnknownJob, or Refused."""
@@ -96,17 +105,28 @@ class GateClient:
             usage=[period_usage(item) for item in checkpoint.usage],
             uncounted=notes,
         )
-        self._call(lambda: self._stub.RecordCheckpoint(request, timeout=self._deadline_s))
+        self._call("RecordCheckpoint", request, gate_pb2.RecordCheckpointResponse)
 
     def close(self) -> None:
         """Cut the connection; a call under way ends as if the daemon were away."""
-        self._closed = True
         self._channel.close()
 
-    def _call(self, call: Callable[[], _Answer]) -> _Answer:
-        if self._closed:
-            raise DaemonAway("the connection is closed")
-        return _answered(call)
+    def _call(self, method: str, request: Message, kind: type[_Answer]) -> _Answer:
+        try:
+            answer = self._channel.call(f"/{_SERVICE}/{method}", request.SerializeToString())
+        except Unreachable as error:
+            raise DaemonAway(str(error)) from None
+        if answer.status == Status.OK:
+            try:
+                return kind.FromString(answer.message)
+            except DecodeError as error:
+                raise DaemonAway(f"its answer cannot be read: {error}") from None
+        if answer.status == Status.NOT_FOUND:
+            raise UnknownJob(answer.details)
+        refused = _refusal(answer.details)
+        if answer.status in _FINAL and refused.code not in _PASSING:
+            raise refused
+        raise DaemonAway(answer.details or f"gRPC status {answer.status}")
 
     def __enter__(self) -> GateClient:
         return self
@@ -125,20 +145,6 @@ def period_usage(figure: PeriodFigure) -> gate_pb2.PeriodUsage:
         steps=figure.steps,
         chip_ms=figure.chip_ms,
     )
-
-
-def _answered(call: Callable[[], _Answer]) -> _Answer:
-    try:
-        return call()
-    except grpc.RpcError as error:
-        answer = cast(grpc.Call, error)  # what a blocking call raises is both
-        status, details = answer.code(), answer.details() or ""
-        if status is grpc.StatusCode.NOT_FOUND:
-            raise UnknownJob(details) from None
-        refused = _refusal(details)
-        if status in _FINAL and refused.code not in _PASSING:
-            raise refused from None
-        raise DaemonAway(details or status.name) from None
 
 
 def _refusal(details: str) -> Refused:

@@ -1,8 +1,8 @@
 """The two threads beside training: the recorder samples and spools, the courier talks to the daemon.
 
 SPEC metering-3: the training thread's step makes no call, and every call has a deadline. The recorder never waits for
-the network, so a hung daemon does not blur a period's end. The courier carries whatever
-is outstanding, in any state of the daemon: opening, reporting and catching up are the same round.
+the network, so a hung daemon does not blur a period's end. The courier carries whatever is outstanding, in any state of
+the daemon: opening, reporting and catching up are the same round.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REFUSED_PAUSE_S = 5.0  # a refusal seldom heals by itself
 
 
 class Recorder(threading.Thread):
-    """Samples the totals at least once per report and right after each period's end; rewrites the spool file."""
+    """Samples right after each period's end, and rewrites the spool file when its time has come."""
 
     def __init__(self, record: JobRecord, settings: MeterSettings, flag: HoldFlag, courier: Courier) -> None:
         super().__init__(name="pacekeeper-recorder", daemon=True)
@@ -39,17 +39,29 @@ class Recorder(threading.Thread):
                 self._flag.fail(RuntimeError("its recorder thread ended"))
 
     def _loop(self) -> None:
-        written = time.monotonic()
+        written_ms = self._record.now_ms()
+        boundary_ms = self._record.next_boundary_ms()
         while True:
-            boundary_s = self._record.ms_to_boundary() / 1000
-            if self._stopping.wait(min(boundary_s, self._settings.report_s, self._settings.spool_s)):
+            due_ms = min(self._due_ms(written_ms), boundary_ms)
+            if self._stopping.wait(max(1, due_ms - self._record.now_ms()) / 1000):
                 return
-            self._record.sample()
-            if boundary_s <= self._settings.report_s:
+            now_ms = self._record.now_ms()
+            if now_ms >= boundary_ms:
+                self._record.sample()
                 self._courier.wake()  # a period ended: its figure is final, so say it now
-            if time.monotonic() - written >= self._settings.spool_s:
+                boundary_ms = self._record.next_boundary_ms()
+            if now_ms >= self._due_ms(written_ms):  # it is later if the daemon has acknowledged more meanwhile
                 self._record.write()
-                written = time.monotonic()
+                written_ms = now_ms
+
+    def _due_ms(self, written_ms: int) -> int:
+        """When the file is to be rewritten, if it was last tried at written_ms, in the job's time.
+
+        SPEC metering-5: within ten seconds, and about a second after what the daemon has acknowledged, so that a
+        killed job loses about a second. A daemon's acknowledgement is as good as the file (node-21), and costs less.
+        """
+        unsafe_ms = max(written_ms, self._record.safe_ms) + round(self._settings.loss_s * 1000)
+        return min(unsafe_ms, written_ms + round(self._settings.spool_s * 1000))
 
     def stop(self) -> None:
         self._stopping.set()
@@ -138,6 +150,7 @@ class Courier(threading.Thread):
         self._report(figures, outstanding.notes, closing=outstanding.closing)
         if refusal is not None:
             raise refusal
+        self._record.acknowledge_all(outstanding)
 
     def _report(self, figures: tuple[PeriodFigure, ...], notes: tuple[str, ...], *, closing: bool = False) -> None:
         answer = self._client.report_usage(self._record.opening.job, figures, notes, closing=closing)

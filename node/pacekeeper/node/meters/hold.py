@@ -64,6 +64,8 @@ class HoldFlag:
             self._condition.notify_all()
 
     def _set(self, ordered: str | None, away: str | None) -> None:
+        if (ordered, away) == (self._ordered, self._away):
+            return  # what nearly every answer says
         with self._condition:
             self._ordered, self._away = ordered, away
             self.raised = self._closed or self._broken is not None or ordered is not None or away is not None

@@ -85,13 +85,19 @@ def _token(key: Any) -> str:
 
 
 def _signature(args: tuple[Any, ...], kwargs: dict[str, Any], static: set[int]) -> Any:
-    fixed = tuple(args[index] for index in static)
-    leaves, structure = jax.tree_util.tree_flatten(([x for i, x in enumerate(args) if i not in static], kwargs))
-    return fixed, structure, tuple([_kind(leaf) for leaf in leaves])
+    fixed = tuple(args[index] for index in static) if static else ()
+    traced = tuple([x for i, x in enumerate(args) if i not in static]) if static else args
+    leaves, structure = jax.tree_util.tree_flatten((traced, kwargs))
+    # This is all that a step costs training: a model's hundreds of arrays are told by their type, not by isinstance.
+    return fixed, structure, tuple([leaf.aval if type(leaf) in _arrays else _kind(leaf) for leaf in leaves])
+
+
+_arrays: set[type] = set()  # the types that were seen to be arrays of JAX, which isinstance is slow to say
 
 
 def _kind(leaf: Any) -> Any:
     if isinstance(leaf, jax.Array):
+        _arrays.add(type(leaf))
         return leaf.aval
     if hasattr(leaf, "dtype"):
         return leaf.shape, leaf.dtype

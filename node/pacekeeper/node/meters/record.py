@@ -42,6 +42,7 @@ class JobClock:
 class Outstanding:
     """What the daemon has not acknowledged yet, and every note: what the figures lack, as of the same moment."""
 
+    sampled_ms: int
     figures: tuple[PeriodFigure, ...]
     checkpoints: tuple[SpooledCheckpoint, ...]
     notes: tuple[str, ...]
@@ -70,14 +71,26 @@ class JobRecord:
         self._acknowledged_notes = 0
         self._acknowledged_close = False
         self._disk_failed = False
+        self._safe_ms = job.opened_ms
 
     @property
     def opening(self) -> Opening:
         """What OpenJob says of this job."""
         return self._job.opening
 
-    def ms_to_boundary(self) -> int:
-        return self._ledger.ms_to_boundary(self._clock.now_ms())
+    @property
+    def safe_ms(self) -> int:
+        """Up to when everything counted is in the file or with the daemon, in milliseconds of now_ms()."""
+        return self._safe_ms
+
+    def now_ms(self) -> int:
+        """The job's time, in milliseconds since the Unix epoch."""
+        return self._clock.now_ms()
+
+    def next_boundary_ms(self) -> int:
+        """When the current period ends, in milliseconds of now_ms()."""
+        now_ms = self._clock.now_ms()
+        return now_ms + self._ledger.ms_to_boundary(now_ms)
 
     def sample(self) -> None:
         """Take the running totals into the ledger, unless the job is closed."""
@@ -115,11 +128,12 @@ class JobRecord:
     def write(self) -> None:
         """Rewrite the spool file. A disk that refuses is said once, and tried again at the next write.
 
-        SPEC metering-5: the file holds the job's whole state, and is rewritten about once a second, at each checkpoint
-        and at closing.
+        SPEC metering-5: the file holds the job's whole state as of now.
         """
         with self._disk:
             with self._lock:
+                self._sample()
+                sampled_ms = self._ledger.sampled_ms
                 state = replace(self._job, usage=self._ledger.figures(), updated_ms=self._clock.now_ms())
             try:
                 write_spool_file(self._spool, state)
@@ -129,6 +143,7 @@ class JobRecord:
                 self._disk_failed = True
             else:
                 self._disk_failed = False
+                self._is_safe(sampled_ms)
 
     def remove(self) -> None:
         """Remove the spool file of a closed job, once the daemon has it all."""
@@ -141,11 +156,12 @@ class JobRecord:
         return not self._disk_failed
 
     def outstanding(self) -> Outstanding:
-        """What is to be sent: figures that changed since they were acknowledged, checkpoints, and the close."""
+        """What is to be sent as of now: figures that changed since they were acknowledged, checkpoints, the close."""
         with self._lock:
+            self._sample()
             changed = tuple(item for item in self._ledger.figures() if self._acknowledged.get(item.period) != item)
             closing = self._job.closed and not self._acknowledged_close
-            return Outstanding(changed, self._job.checkpoints, self._job.notes, closing)
+            return Outstanding(self._ledger.sampled_ms, changed, self._job.checkpoints, self._job.notes, closing)
 
     def acknowledge(
         self, figures: tuple[PeriodFigure, ...], notes: tuple[str, ...] = (), *, closing: bool = False
@@ -155,6 +171,10 @@ class JobRecord:
             self._acknowledged.update((item.period, item) for item in figures)
             self._acknowledged_notes = max(self._acknowledged_notes, len(notes))
             self._acknowledged_close = self._acknowledged_close or closing
+
+    def acknowledge_all(self, sent: Outstanding) -> None:
+        """The daemon has all of what was outstanding; each part was acknowledged before."""
+        self._is_safe(sent.sampled_ms)
 
     def acknowledge_checkpoint(self, checkpoint: SpooledCheckpoint) -> None:
         """The daemon has this checkpoint."""
@@ -172,6 +192,10 @@ class JobRecord:
         with self._lock:
             told = self._acknowledged_notes >= len(self._job.notes)
             return self._acknowledged_close and told and not self._job.checkpoints
+
+    def _is_safe(self, until_ms: int) -> None:
+        with self._lock:
+            self._safe_ms = max(self._safe_ms, until_ms)
 
     def _sample(self) -> None:
         if not self._job.closed:

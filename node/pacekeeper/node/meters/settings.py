@@ -33,8 +33,11 @@ class MeterSettings:
     socket: Path
     spool: Path
     on_daemon_down: OnDaemonDown = OnDaemonDown.CONTINUE
-    report_s: float = 2.0  # how often usage goes to the daemon
-    spool_s: float = 5.0  # how often the spool file is rewritten: what a killed process may lose
+    report_s: float = 1.0  # how often usage goes to the daemon, and a decision comes back
+    loss_s: float = (
+        1.25  # how long neither daemon nor spool file may have what was counted: what a killed process loses
+    )
+    spool_s: float = 10.0  # how often the spool file is rewritten though the daemon has acknowledged everything
     call_s: float = 2.0  # the deadline of one call
     close_s: float = 5.0  # how long close() waits for the daemon before it leaves the rest to the spool
 

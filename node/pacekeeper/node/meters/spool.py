@@ -1,6 +1,7 @@
 """The spool: one JSON file per job on the local disk, so that nothing metered is lost while the daemon is away.
 
-The meter rewrites its job's file about once a second and at close; the daemon reads the same files to catch up.
+The meter rewrites its job's file before it could lose more than about a second, and at close; the daemon reads the same
+files to catch up.
 Figures are cumulative, so reading a file twice, or after the same figures came over the socket, changes nothing. A
 damaged file is refused by name, never half read. specs/metering.md has the format.
 """

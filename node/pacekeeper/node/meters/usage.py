@@ -65,6 +65,11 @@ class UsageLedger:
         self._steps = 0
         self._periods: dict[int, PeriodFigure] = {}
 
+    @property
+    def sampled_ms(self) -> int:
+        """The moment of the last sample, or of opening."""
+        return self._sampled_ms
+
     def advance(self, now_ms: int, flop: int, steps: int) -> None:
         """Take the job's totals as of now_ms. ValueError if a total went down.
 

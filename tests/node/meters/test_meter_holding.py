@@ -1,0 +1,116 @@
+"""When training is held: by the daemon's decision, which only it lifts, or by its absence, where that is the policy."""
+
+from __future__ import annotations
+
+import threading
+
+from recording_gate import RecordingGate, eventually
+
+from pacekeeper.node.meters.courier import reason_to_hold
+from pacekeeper.node.meters.meter import Meter
+from pacekeeper.node.meters.settings import OnDaemonDown
+from pacekeeper.node.meters.spool import write_calendar
+from pacekeeper.node.meters.usage import PeriodCalendar
+from pacekeeper.v1 import gate_pb2
+
+
+def start_step(meter: Meter, passed: threading.Event) -> threading.Thread:
+    """Take a step in a thread of its own, which sets passed when the step returns."""
+
+    def step() -> None:
+        meter.step(1)
+        passed.set()
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    return thread
+
+
+def test_a_held_step_waits_until_the_daemon_says_proceed(gate: RecordingGate) -> None:
+    """SPEC metering-9, SPEC metering-10: the loop stands still, its chip time goes on, and on_hold may save."""
+    saved: list[str] = []
+    meter = Meter.open("run-1", on_hold=saved.append, settings=gate.settings())
+    meter.step(1)
+    gate.hold = "pause-1 is in force"
+    eventually(lambda: meter.held is not None, "the decision arrives")
+    passed = threading.Event()
+    trainer = start_step(meter, passed)
+    chip_ms = gate.job.chip_ms
+    eventually(lambda: gate.job.steps == 2 and gate.job.chip_ms > chip_ms + 200, "time goes on while held")
+    assert not passed.is_set()
+    assert saved == ["pause-1 is in force"]
+    gate.hold = None
+    trainer.join(20)
+    assert passed.is_set()
+    meter.close()
+    assert gate.job.steps == 2
+
+
+def test_a_held_run_takes_no_first_step(gate: RecordingGate) -> None:
+    """SPEC metering-9: open() returns only when the first step may be taken."""
+    gate.hold = "not yet"
+    opened: list[Meter] = []
+    opener = threading.Thread(target=lambda: opened.append(Meter.open("run-1", settings=gate.settings())))
+    opener.start()
+    eventually(lambda: gate.calls.count("report") >= 3, "the held meter keeps asking")
+    assert opened == []
+    gate.hold = None
+    opener.join(20)
+    opened[0].close()
+
+
+def test_going_away_does_not_lift_a_hold(gate: RecordingGate) -> None:
+    """SPEC metering-10: only an explicit proceed does, under either policy."""
+    meter = Meter.open("run-1", settings=gate.settings())
+    gate.hold = "paused"
+    eventually(lambda: meter.held is not None, "the decision arrives")
+    gate.stop()
+    passed = threading.Event()
+    trainer = start_step(meter, passed)
+    assert not passed.wait(0.5)
+    gate.hold = None
+    gate.start()
+    trainer.join(20)
+    assert passed.is_set()
+    meter.close()
+
+
+def test_an_unspecified_decision_holds() -> None:
+    """SPEC metering-10: what is not proceed is hold."""
+
+    assert reason_to_hold(gate_pb2.DECISION_PROCEED, "") is None
+    for decision in (gate_pb2.DECISION_UNSPECIFIED, gate_pb2.DECISION_HOLD, 7):
+        assert reason_to_hold(decision, "") == "the lab daemon gave no reason"
+    assert reason_to_hold(gate_pb2.DECISION_HOLD, "a\x1b[2Jb") == "a\\u{1b}[2Jb"
+
+
+def test_the_hold_policy_holds_while_the_daemon_is_away(gate: RecordingGate) -> None:
+    """SPEC metering-11: with "hold" the next step waits until the daemon is back."""
+    meter = Meter.open("run-1", settings=gate.settings(OnDaemonDown.HOLD))
+    meter.step(1)
+    gate.stop()
+    eventually(lambda: meter.held is not None, "the absence is noticed")
+    assert meter.ordered is None
+    passed = threading.Event()
+    trainer = start_step(meter, passed)
+    assert not passed.wait(0.5)
+    gate.start()
+    trainer.join(20)
+    assert passed.is_set()
+    meter.close()
+    assert gate.job.steps == 2
+
+
+def test_the_hold_policy_waits_for_the_daemon_before_the_first_step(stopped_gate: RecordingGate) -> None:
+    """SPEC metering-11: "hold" starts nothing without the daemon, calendar or not."""
+    write_calendar(stopped_gate.spool, PeriodCalendar(0, 60_000))
+    opened: list[Meter] = []
+    settings = stopped_gate.settings(OnDaemonDown.HOLD)
+    opener = threading.Thread(target=lambda: opened.append(Meter.open("run-1", settings=settings)))
+    opener.start()
+    opener.join(0.5)
+    assert opened == []
+    stopped_gate.start()
+    opener.join(20)
+    opened[0].close()
+    assert stopped_gate.job.closed
