@@ -16,8 +16,8 @@ def growth(**changes: int) -> Growth:
 
 def test_each_window_grows_from_what_was_used_before() -> None:
     """SPEC commitments-42."""
-    windows = growth_windows(growth(), {0: 100, 1: 110, 2: 121, 3: 140}, 1, 3)
-    assert [(window.limit, window.overrun) for window in windows] == [(110, 0), (121, 0), (134, 6)]
+    windows = growth_windows(growth(), {0: 100, 1: 110, 2: 121, 3: 140, 4: 1}, 1, 4)
+    assert [(window.limit, window.overrun) for window in windows] == [(110, 0), (121, 0), (134, 6), (148, 0)]
 
 
 def test_the_baseline_is_scaled_to_the_window_and_rounded_up() -> None:

@@ -1,7 +1,8 @@
 """Growth limits in numbers: what a lab may use in each window, given what it used before.
 
 Windows of equal length follow each other, with no seam at which twice the limit could be spent that the next window's
-baseline would not show. Unused allowance is banked up to a share of the limit, and an overrun is owed.
+baseline would not show. Unused allowance is banked up to a share of the limit, and an overrun is owed. What was used
+beyond an allowance is in no later baseline: nobody raises its limit by breaking it.
 
 Example: a 10 % growth limit on windows of one period with a baseline of one period, from 100 gigaFLOP, allows 110.
 """
@@ -38,19 +39,32 @@ def growth_windows(measure: Growth, used: Mapping[int, int], first: int, last: i
     SPEC commitments-42: limits MUST be rounded up, debts too, and an allowance is not below zero.
     """
     windows: list[Window] = []
+    counted = dict(used)
     carried = 0
     start = first
     while start <= last:
         end = start + measure.window
-        before = sum(used.get(period, 0) for period in range(start - measure.baseline, start))
+        before = sum(counted.get(period, 0) for period in range(start - measure.baseline, start))
         grown = -(-before * (PPM + measure.growth_ppm) * measure.window // (measure.baseline * PPM))
         limit = max(measure.floor_gflop, grown)
         spent = sum(used.get(period, 0) for period in range(start, end))
         window = Window(start, end, limit, carried, max(0, limit + carried), spent)
         windows.append(window)
+        _discount(counted, window)
         carried = _carry(measure, window)
         start = end
     return windows
+
+
+def _discount(counted: dict[int, int], window: Window) -> None:
+    """Take a window's overrun off what its last periods count for."""
+    excess = window.overrun
+    for period in range(window.end - 1, window.first - 1, -1):
+        if not excess:
+            return
+        taken = min(excess, counted.get(period, 0))
+        counted[period] = counted.get(period, 0) - taken
+        excess -= taken
 
 
 def _carry(measure: Growth, window: Window) -> int:
