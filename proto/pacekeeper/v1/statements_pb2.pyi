@@ -329,10 +329,13 @@ class RunFigure(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     CHIP_MS_FIELD_NUMBER: _builtins.int
     ESTIMATES_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     steps: _builtins.int
     chip_ms: _builtins.int
     """Accelerator time spent, in chip-milliseconds."""
+    part: _builtins.int
+    """Which part of the period this is about, where the account is split; counted from 0."""
     @_builtins.property
     def estimates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Estimate]:
         """Ascending and distinct by method, at least one."""
@@ -344,10 +347,11 @@ class RunFigure(_message.Message):
         steps: _builtins.int = ...,
         chip_ms: _builtins.int = ...,
         estimates: _abc.Iterable[Global___Estimate] | None = ...,
+        part: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chip_ms", b"chip_ms", "estimates", b"estimates", "run", b"run", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chip_ms", b"chip_ms", "estimates", b"estimates", "part", b"part", "run", b"run", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -413,11 +417,12 @@ class PeriodAccount(_message.Message):
     FIGURES_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     POOLS_FIELD_NUMBER: _builtins.int
+    SPLITS_MS_FIELD_NUMBER: _builtins.int
     period: _builtins.int
     """Number of the period in the agreement's calendar."""
     @_builtins.property
     def figures(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunFigure]:
-        """Ascending and distinct by run."""
+        """Ascending and distinct by run, and by part within a run."""
 
     @_builtins.property
     def time(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryTime]:
@@ -427,6 +432,12 @@ class PeriodAccount(_message.Message):
     def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceleratorPool]:
         """Ascending and distinct by model."""
 
+    @_builtins.property
+    def splits_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where figures are split: offsets from the period's start in milliseconds, ascending, inside the period. n of them
+        make n + 1 parts.
+        """
+
     def __init__(
         self,
         *,
@@ -434,10 +445,11 @@ class PeriodAccount(_message.Message):
         figures: _abc.Iterable[Global___RunFigure] | None = ...,
         time: _abc.Iterable[Global___CategoryTime] | None = ...,
         pools: _abc.Iterable[Global___AcceleratorPool] | None = ...,
+        splits_ms: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "period", b"period", "pools", b"pools", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "period", b"period", "pools", b"pools", "splits_ms", b"splits_ms", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

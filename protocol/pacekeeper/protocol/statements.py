@@ -68,7 +68,9 @@ class Reading(NamedTuple):
     """What the shape check of an account has gathered on its way, so that the replay need not read it twice.
 
     figures: (run, amount and margin of the estimate that counts). margins: the widest of every method in it.
-    chip-milliseconds: used in all categories, in training, in training by the figures; chips: of all pools.
+    chip-milliseconds: used in all categories, in training, in training by the figures; chips: of all pools. splits:
+    where figures are split, in milliseconds from the period's start; parts: the part that each figure is about, both
+    empty when the account is whole.
     """
 
     period: int
@@ -78,6 +80,8 @@ class Reading(NamedTuple):
     training_ms: int
     figures_ms: int
     chips: int
+    splits: tuple[int, ...]
+    parts: list[int]
 
 
 class RecordReading(NamedTuple):
@@ -209,13 +213,19 @@ def read_account(account: pb.PeriodAccount, size: int) -> Reading:
     figures: list[tuple[str, int, int]] = []
     margins: dict[int, int] = {}
     figures_ms = used_ms = training_ms = chips = 0
+    splits = _read_splits(account)
+    parts: list[int] = []
     last = ""
     # Slices, since they are lists: iterating over a field itself costs an exception at its end.
     for figure in account.figures[:]:
-        run = figure.run
-        # SPEC statements-8: figures MUST ascend by run, categories by number, pools by model, each once.
-        if run <= last:
-            raise _bad("figures are not in ascending order of run")
+        run, part = figure.run, figure.part
+        # SPEC statements-8: figures MUST ascend by run and part, categories by number, pools by model, each once.
+        if run <= last and not (run == last and parts and part > parts[-1]):
+            raise _bad("figures are not in ascending order of run and part")
+        if splits:
+            parts.append(part)
+        if part > len(splits):
+            raise _bad("a figure is about a part of the period that the account does not have")
         if not is_id(run):
             raise _bad("run is not an id of lower-case letters, digits and hyphens")
         last = run
@@ -243,7 +253,18 @@ def read_account(account: pb.PeriodAccount, size: int) -> Reading:
         chips += pool.count
     if len(figures) > limits.MAX_FIGURES or len(pools) > limits.MAX_POOLS:
         raise Refused(Code.TOO_LARGE, "too many figures or pools in one account")
-    return _new(Reading, (account.period, figures, margins, used_ms, training_ms, figures_ms, chips))
+    return _new(Reading, (account.period, figures, margins, used_ms, training_ms, figures_ms, chips, splits, parts))
+
+
+def _read_splits(account: pb.PeriodAccount) -> tuple[int, ...]:
+    splits = account.splits_ms
+    if not splits:
+        return ()
+    # SPEC statements-17: splits MUST ascend from above zero, be at most 64, and lie inside the period.
+    if len(splits) > limits.MAX_SPLITS:
+        raise Refused(Code.TOO_LARGE, f"over {limits.MAX_SPLITS} splits")
+    _check_ascending([0, *splits], "splits")
+    return tuple(splits)
 
 
 def _read_account_of(statement: pb.ComputeAttestation | pb.Correction, size: int) -> Reading:

@@ -5,7 +5,7 @@
     write(connection.outgoing())
     answer = connection.receive(read())  # None: write what is outgoing, if anything is, and read again
 
-specs/decisions/0010-a-meter-without-grpcs-runtime.md says why a meter has its own. On the wire nothing differs: frames
+specs/decisions/0012-a-meter-without-grpcs-runtime.md says why a meter has its own. On the wire nothing differs: frames
 are RFC 9113's, header blocks RFC 7541's, messages and statuses gRPC's. This side allows no dynamic header table, so a
 header block means the same whenever it comes, and it offers no compression.
 """

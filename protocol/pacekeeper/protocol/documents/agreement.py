@@ -55,7 +55,7 @@ __all__ = [
     "read_timing",
 ]
 
-RULES_VERSION: Final = 1
+RULES_VERSION: Final = 2
 UNIT: Final = "gigaFLOP"
 METHODS: Final[dict[str, int]] = {
     "framework-count": statements_pb2.METHOD_FRAMEWORK_COUNT,
@@ -110,7 +110,7 @@ def _rules_version(table: TableReader) -> int:
     unit = table.text("unit")
     if unit not in ("", UNIT):
         table.fault("unit", f'unit: expected "{UNIT}", got "{unit}"')
-    return table.count("rules", RULES_VERSION, RULES_VERSION)
+    return table.count("rules", 1, RULES_VERSION)
 
 
 def _calendar(table: TableReader) -> Calendar:

@@ -18,7 +18,7 @@ from pacekeeper.protocol.documents.agreement import compile_agreement
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.envelope import Signed, identity, pae, read_entry
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay import chain, declarations
+from pacekeeper.protocol.replay import chain, commitments, declarations
 from pacekeeper.protocol.replay.deadlines import advance
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import FindingEntry, State, Verify
@@ -98,7 +98,7 @@ def apply_read(state: State, time_ms: int, signed: Signed, *, verify: Verify = k
     except Refused as refusal:
         return _void(state, refusal, found)
     if found:
-        state.violations.extend(found)
+        state.convict(found)
     state.size += 1
     return outcome
 
@@ -106,7 +106,7 @@ def apply_read(state: State, time_ms: int, signed: Signed, *, verify: Verify = k
 def _void(state: State, refusal: Refused, found: list[Violation]) -> Void:
     index = state.size
     state.record_void(index, refusal.code, refusal.message)
-    state.violations.extend(found)
+    state.convict(found)
     state.size += 1
     return Void(index, refusal.code, refusal.message, found)
 
@@ -143,7 +143,7 @@ def admit(state: State, signed: Signed, sequenced_at_ms: int, *, verify: Verify 
     except Refused:
         state.last_time_ms = before
         raise
-    state.violations.extend(found)
+    state.convict(found)
     state.size += 1
     return outcome
 
@@ -162,7 +162,10 @@ def _authorise(state: State, signed: Signed, statement: Message, verify: Verify)
     """
     rule = _RULES[state.agreement.rules_version].get(type(statement))
     if rule is None:
-        raise Refused(Code.NOT_FIRST, "an agreement founds a log and cannot follow another entry")
+        if isinstance(statement, pb.Agreement):
+            raise Refused(Code.NOT_FIRST, "an agreement founds a log and cannot follow another entry")
+        version = state.agreement.rules_version
+        raise Refused(Code.UNKNOWN_PAYLOAD_TYPE, f"rules version {version} has no {statement.DESCRIPTOR.name}")
     if statement.agreement != state.agreement.fingerprint:  # type: ignore[attr-defined]
         raise Refused(Code.WRONG_AGREEMENT, "the statement names another agreement")
     signatures = signed.signatures
@@ -173,7 +176,9 @@ def _authorise(state: State, signed: Signed, statement: Message, verify: Verify)
     if len(signatures) != 1:
         raise Refused(Code.WRONG_ROLE, "this statement takes exactly one signature")
     owner = getattr(statement, rule.owner_field) if rule.owner_field else rule.role
-    if authority.owner != owner or authority.role != rule.role:
+    if authority.owner != owner or (
+        authority.role != rule.role and authority.role not in _SPEAK_FOR.get(rule.role, ())
+    ):
         if rule.role == "lab" and owner not in state.labs:
             raise Refused(Code.UNKNOWN_LAB, f'the agreement has no lab "{owner}"')
         raise Refused(Code.WRONG_ROLE, f'the key of {authority.role} "{authority.owner}" may not sign this')
@@ -211,8 +216,15 @@ _TICK: Final = "application/vnd.pacekeeper.v1.Tick"
 Effect = Callable[..., None]
 
 
+_SPEAK_FOR: Final[dict[str, tuple[str, ...]]] = {"participant": ("party", "lab"), "reporter": ("verifier", "lab")}
+
+
 class Rule(NamedTuple):
-    """Who signs a statement, and what it does. owner_field names whom it speaks for; "" where the role has one key."""
+    """Who signs a statement, and what it does.
+
+    role: the key's, or "participant" for a party's or lab's, "reporter" for a verifier's or lab's. owner_field names
+    whom it speaks for; "" where the role has one key.
+    """
 
     role: str
     owner_field: str
@@ -229,5 +241,13 @@ _RULES_1: Final[dict[type[Message], Rule]] = {
     pb.Finding: Rule("verifier", "party", _apply_finding),
 }
 
+_RULES_2: Final[dict[type[Message], Rule]] = _RULES_1 | {
+    pb.Commitment: Rule("participant", "proposer", commitments.apply_commitment),
+    pb.Pledge: Rule("participant", "participant", commitments.apply_pledge),
+    pb.Withdrawal: Rule("participant", "participant", commitments.apply_withdrawal),
+    pb.Lift: Rule("participant", "participant", commitments.apply_lift),
+    pb.IndicatorReport: Rule("reporter", "reporter", commitments.apply_report),
+}
+
 # SPEC replay-9: an agreement's rules version MUST choose the rules of its replay. Old versions stay for ever.
-_RULES: Final[dict[int, dict[type[Message], Rule]]] = {1: _RULES_1}
+_RULES: Final[dict[int, dict[type[Message], Rule]]] = {1: _RULES_1, 2: _RULES_2}

@@ -14,6 +14,7 @@ from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, interval
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay.caps import judge_runs, judge_windows
+from pacekeeper.protocol.replay.conduct import judge_conduct
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.state import Account, LabState, State
 from pacekeeper.protocol.statements import LinkReading, Reading
@@ -58,6 +59,7 @@ def apply_attestation(
         lab.missing.discard(period)
     lab.accounts[period] = account
     _count(state, lab, period, changes, (account.low, account.high), found)
+    judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
     _forget(state, lab)
 
 
@@ -101,13 +103,17 @@ def apply_correction(
         return
     lab.corrections += 1
     lab.accounts[period] = account
-    change = {run.name: (run, low, high) for run, low, high in changes}
+    change: dict[str, tuple[Run, int, int]] = {}
+    for run, low, high in changes:
+        _, low_before, high_before = change.get(run.name, (run, 0, 0))
+        change[run.name] = (run, low_before + low, high_before + high)
     for name, bounds in old.bounds().items():
         run = lab.runs[name]
         _, low, high = change.get(run.name, (run, 0, 0))
         change[run.name] = (run, low - bounds.low, high - bounds.high)
-    changes = [change[name] for name in sorted(change)]
-    _count(state, lab, period, changes, (account.low - old.low, account.high - old.high), found)
+    net = [change[name] for name in sorted(change)]
+    _count(state, lab, period, net, (account.low - old.low, account.high - old.high), found)
+    judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
 
 
 def attested_before(state: State, run: Run, period: int) -> Bounds:
@@ -164,8 +170,10 @@ _Changes = list[tuple[Run, int, int]]  # runs with what is added to their lower 
 
 def _make_account(state: State, lab: LabState, said: Reading, statement_id: bytes) -> tuple[Account, _Changes]:
     """Return the account of a period, and what its runs get by it."""
-    _, figures, margins, used_ms, training_ms, figures_ms, chips = said
+    _, figures, margins, used_ms, training_ms, figures_ms, chips, splits, _ = said
     check_margins(state, margins)
+    if splits and splits[-1] >= state.agreement.calendar.period_ms:
+        raise Refused(Code.BAD_FIELD, "an account is split outside its period")
     changes: _Changes = []
     low = high = 0
     runs = lab.runs

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 
 from pacekeeper.protocol.compute.calendar import Silence, shift_by_silence
+from pacekeeper.protocol.replay import commitments, conduct
 from pacekeeper.protocol.replay.caps import resolve
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.state import State
@@ -29,8 +30,12 @@ def advance(state: State, time_ms: int, index: int, found: list[Violation]) -> N
         due_ms, kind, subject, period = heapq.heappop(deadlines)
         if kind == "account":
             _account_due(state, subject, period, due_ms, index, found)
-        else:
+        elif kind.startswith("resolve "):
             resolve(state, kind.removeprefix("resolve "), subject, period, due_ms, index, found)
+        elif kind.startswith("commitment-"):
+            commitments.fire(state, kind, subject, due_ms, index)
+        else:
+            conduct.fall_due(state, kind, subject, period, due_ms, index, found)
 
 
 def _note_silence(state: State, silence: Silence) -> None:

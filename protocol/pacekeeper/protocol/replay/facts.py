@@ -17,6 +17,9 @@ class ViolationKind(StrEnum):
     LAB_CAP = "lab-cap-exceeded"  # a lab used more within one window than the cap
     PARTY_CAP = "party-cap-exceeded"  # the labs of a party used more within one window than the cap
     UNRESOLVED = "cap-unresolved"  # an interval around a cap was not narrowed in time
+    PAUSE = "pause-breached"  # a run above a pause's limit trained on while the pause held
+    RATE = "rate-exceeded"  # a lab trained faster than a slow-down allows
+    UNSPLIT = "constraint-unresolved"  # compute across a constraint's boundary was not split in time
     UNDERSTATED = "checkpoint-understated"  # a checkpoint record below what was attested for the time before it
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pacekeeper.protocol.compute.bounds import Bounds, Outcome, interval
+from pacekeeper.protocol.commitments.registry import Registry
+from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome, interval
 from pacekeeper.protocol.compute.calendar import Silences
 from pacekeeper.protocol.compute.lineage import Lineage, Run
 from pacekeeper.protocol.compute.window import SlidingWindow
 from pacekeeper.protocol.documents.agreement import Agreement, Cap
+from pacekeeper.protocol.documents.commitment_model import Members
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.keys import key_id
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind, VoidEntry
@@ -52,7 +54,10 @@ class Account:
 
     def bounds(self) -> dict[str, Bounds]:
         """Return the interval of each run."""
-        return {run: interval(amount, margin_ppm) for run, amount, margin_ppm in self.figures}
+        found: dict[str, Bounds] = {}
+        for run, amount, margin_ppm in self.figures:
+            found[run] = found.get(run, NOTHING).plus(interval(amount, margin_ppm))
+        return found
 
 
 @dataclass(slots=True)
@@ -129,6 +134,21 @@ class Watch:
     clear_to: int = -1
 
 
+@dataclass(slots=True)
+class Conduct:
+    """What a lab did that a commitment does not allow, or only within a budget.
+
+    spent: period -> gigaFLOP beyond the measure, at least so much. undecided: periods of which more can only be said
+    once their account is split. exceeding: periods whose account in force is too much. convicted: periods with a
+    violation.
+    """
+
+    spent: dict[int, int] = field(default_factory=dict)
+    undecided: set[int] = field(default_factory=set)
+    exceeding: set[int] = field(default_factory=set)
+    convicted: set[int] = field(default_factory=set)
+
+
 @dataclass(frozen=True, slots=True)
 class FindingEntry:
     """A finding on the log."""
@@ -163,6 +183,10 @@ class State:
         self.finding_keys: set[bytes] = set()
         self.understated: set[int] = set()  # leaf indices of checkpoint records that were found understated
         self.ticks = 0
+        self.members = _members(agreement)
+        self.commitments = Registry(self.members)
+        self.unclean: dict[str, int] = {}  # participant -> the period after the last one with a violation of its
+        self.conduct: dict[tuple[str, str], Conduct] = {}  # (commitment, subject) -> what was attested under it
         first = max(0, agreement.period_of(founded_ms))
         self.first_period = first
         self.labs = {lab.id: LabState(lab.id, lab.party, first, first) for lab in agreement.labs}
@@ -189,6 +213,21 @@ class State:
         closes_ms = self.agreement.fill_in_ms(period)
         # A silence only ever moves it on, so most periods are open without a look at any.
         return self.last_time_ms > closes_ms and self.last_time_ms > self.silences.shift(closes_ms)
+
+    def convict(self, found: list[Violation]) -> None:
+        """Record violations that an entry brought out."""
+        for violation in found:
+            self.violations.append(violation)
+            who = violation.subject.partition("/")[0]
+            self.unclean[who] = max(violation.period + 1, self.unclean.get(who, 0))
+
+    def clean_periods(self, participant: str) -> int:
+        """How many periods in a row, up to the last that fell due, a lab has been without violation; a party with all
+        its labs."""
+        labs = [lab for lab in self.labs.values() if participant in (lab.id, lab.party)]
+        due = min((lab.due_period for lab in labs), default=self.agreement.period_of(self.last_time_ms))
+        since = max((self.unclean.get(who, 0) for who in (participant, *(lab.id for lab in labs))), default=0)
+        return max(0, due - max(since, self.first_period))
 
     def next_deadline_ms(self) -> int | None:
         """The time of the earliest waiting deadline, if any."""
@@ -270,7 +309,37 @@ class State:
             "findings": [finding.index for finding in self.findings],
             "silences": [list(silence) for silence in self.silences],
             "deadlines": sorted(self.deadlines),
+            **({"commitments": self._describe_commitments()} if self.agreement.rules_version > 1 else {}),
         }
+
+    def _describe_commitments(self) -> dict[str, object]:
+        return {
+            "registry": self.commitments.describe(),
+            "conduct": {
+                f"{commitment} {subject}": [
+                    sorted(conduct.spent.items()),
+                    sorted(conduct.undecided),
+                    sorted(conduct.exceeding),
+                    sorted(conduct.convicted),
+                ]
+                for (commitment, subject), conduct in sorted(self.conduct.items())
+            },
+        }
+
+
+def _members(agreement: Agreement) -> Members:
+    keys = {agreement.log.statement_key, agreement.log.tls_spki, agreement.log.key.public_key}
+    for party in agreement.parties:
+        verifier = party.verifier
+        keys |= {party.key, verifier.statement_key, verifier.cosign_key.public_key, verifier.tls_spki}
+    for lab in agreement.labs:
+        keys |= {lab.key, lab.tls_spki}
+    return Members(
+        frozenset(party.id for party in agreement.parties),
+        {lab.id: lab.party for lab in agreement.labs},
+        agreement.timing.tolerance_ms,
+        frozenset(keys),
+    )
 
 
 def _authorities(agreement: Agreement) -> list[tuple[bytes, Authority]]:

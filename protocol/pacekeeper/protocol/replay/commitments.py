@@ -1,0 +1,117 @@
+"""Commitments in the replay: each statement handed to the registry, and each of its deadlines to the replay's queue.
+
+The registry (protocol/commitments) decides; this file says when. Log time and index are the state's, so that what
+comes into force when is a function of the log alone. Before a pledge is judged, and before pledges close, the registry
+is told how many clean periods each pledger has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from pacekeeper.protocol.commitments.lifecycle import PLEDGES
+from pacekeeper.protocol.commitments.registry import Registry
+from pacekeeper.protocol.commitments.statements import read_alternatives, read_report
+from pacekeeper.protocol.documents.blocks import DocumentError
+from pacekeeper.protocol.documents.commitment import Kind, compile_commitment
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay.facts import Violation
+from pacekeeper.protocol.replay.state import State
+from pacekeeper.v1 import statements_pb2 as pb
+
+_JUDGED: Final = frozenset({Kind.PAUSE, Kind.SLOW_DOWN})
+
+
+def apply_commitment(
+    state: State, statement: pb.Commitment, _id: bytes, _found: list[Violation], _reading: None
+) -> None:
+    """A commitment is proposed.
+
+    SPEC commitments-1: its document MUST compile, given the members of the agreement at its log position.
+    SPEC commitments-42: rules version 2 MUST refuse every kind but pauses and slow-downs by rate.
+    """
+    try:
+        terms = compile_commitment(statement.document, state.members)
+    except DocumentError as error:
+        raise Refused(Code.BAD_COMMITMENT, str(error)) from None
+    if terms.kind not in _JUDGED:
+        raise Refused(Code.BAD_COMMITMENT, f"rules version 2 does not know how to judge or perform {terms.kind}")
+    state.commitments.propose(terms, statement.proposer, state.size, state.last_time_ms)
+    take_deadlines(state)
+
+
+def apply_pledge(state: State, statement: pb.Pledge, _id: bytes, _found: list[Violation], _reading: None) -> None:
+    """A participant pledges, if need be on conditions.
+
+    SPEC commitments-43: a pledge MUST name the digest of the commitment's document.
+    """
+    registry = state.commitments
+    standing = registry.standing(statement.commitment)
+    if statement.digest != standing.terms.digest:
+        raise Refused(Code.BAD_COMMITMENT, f'"{statement.commitment}" has another document than the one pledged to')
+    _tell_clean_periods(state, registry, [*standing.pledges, statement.participant])
+    registry.pledge(
+        statement.participant,
+        statement.commitment,
+        read_alternatives(statement),
+        state.size,
+        state.last_time_ms,
+        round_number=statement.round,
+    )
+    take_deadlines(state)
+
+
+def apply_withdrawal(
+    state: State, statement: pb.Withdrawal, _id: bytes, _found: list[Violation], _reading: None
+) -> None:
+    """A participant takes its pledge back, at once or after notice."""
+    state.commitments.withdraw(
+        statement.participant,
+        statement.commitment,
+        statement.reason,
+        state.size,
+        state.last_time_ms,
+        pledge_index=statement.pledge_index,
+    )
+    take_deadlines(state)
+
+
+def apply_lift(state: State, statement: pb.Lift, _id: bytes, _found: list[Violation], _reading: None) -> None:
+    """One bound participant's word for lifting or extending."""
+    registry, index, time_ms = state.commitments, state.size, state.last_time_ms
+    who, commitment, pledge_index = statement.participant, statement.commitment, statement.pledge_index
+    if statement.action == pb.LIFT_ACTION_LIFT:
+        registry.lift(who, commitment, index, time_ms, pledge_index=pledge_index)
+    else:
+        registry.extend(who, commitment, index, time_ms, pledge_index=pledge_index, round_number=statement.round)
+    take_deadlines(state)
+
+
+def apply_report(
+    state: State, statement: pb.IndicatorReport, _id: bytes, _found: list[Violation], _reading: None
+) -> None:
+    """What was measured of an indicator."""
+    state.commitments.report(read_report(statement), state.size, state.last_time_ms)
+    take_deadlines(state)
+
+
+def fire(state: State, kind: str, subject: str, due_ms: int, index: int) -> None:
+    """A deadline of the registry is due."""
+    registry = state.commitments
+    if kind == PLEDGES:
+        commitment = subject.partition(" ")[0]
+        _tell_clean_periods(state, registry, registry.standing(commitment).pledges)
+    registry.fire(kind, subject, due_ms, index)
+    take_deadlines(state)
+
+
+def take_deadlines(state: State) -> None:
+    """Put the deadlines that the registry has come to need into the replay's queue."""
+    for deadline in state.commitments.deadlines():
+        state.push_deadline(deadline.kind, deadline.subject, 0, deadline.time_ms)
+
+
+def _tell_clean_periods(state: State, registry: Registry, participants: Iterable[str]) -> None:
+    for participant in participants:
+        registry.set_clean_periods(participant, state.clean_periods(participant))
