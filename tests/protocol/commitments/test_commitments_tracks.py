@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pacekeeper.protocol.commitments.triggers import Report, TriggerState
 from pacekeeper.protocol.documents.commitment_model import Indicator, TriggerRule
 
-FAMILIES = {"a": "lab", "b": "external", "c": "external"}
+FAMILIES = {"a": "lab", "b": "external", "c": "lab"}
 INDICATORS = tuple(
     Indicator(f"{family}{number}", family, source, "h", 10_000_000, 5_000_000, reports, 10, 5, ("x", "y")[: 1 + number])
     for family, source in FAMILIES.items()
@@ -76,4 +76,4 @@ def test_a_trigger_is_on_as_the_whole_list_of_reports_says(reports: list[Report]
         for reporter in indicator.reporters
         if (indicator.id, reporter) in overdue or is_on(indicator, counted(indicator, reporter, reports))
     }
-    assert state.is_on() == (len(met) >= 2 and bool(met & {"b", "c"}))
+    assert state.is_on() == (len(met) >= 2 and "b" in met)
