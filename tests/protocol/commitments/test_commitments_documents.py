@@ -303,7 +303,7 @@ def test_what_a_document_compiles_to() -> None:
 
 
 def test_the_quorum_that_an_act_leaves_is_one() -> None:
-    """SPEC commitments-43: with 4 parties, 3 and 1; an accession makes 5, an exit 3."""
+    """SPEC commitments-45: with 4 parties, 3 and 1; an accession makes 5, an exit 3."""
     members = dataclasses.replace(MEMBERS, quorum=Quorum(4, 3, 1))
     for name, few in (("accession", "3"), ("exit", "1")):
         assert compile_commitment(fill(name), members).act is not None

@@ -356,7 +356,7 @@ def test_vectors_of_precedents_are_as_the_code_says(name: str) -> None:
 
 
 def test_vectors_of_a_true_up_with_carried_debt() -> None:
-    """SPEC commitments-42."""
+    """SPEC commitments-44."""
     years = ets_years()
     check_json(FOLDER / "ets-years.json", years)
     assert [year["carried"] // 10**12 for year in years["years"]] == [0, 200, -300, 200]

@@ -36,7 +36,7 @@ def growth_windows(measure: Growth, used: Mapping[int, int], first: int, last: i
     """Return the windows that begin with period first, up to the one that period last is in.
 
     used: period -> gigaFLOP, for the baseline of the first window on; a period that is absent counts as zero.
-    SPEC commitments-42: limits MUST be rounded up, debts too, and an allowance is not below zero.
+    SPEC commitments-44: limits MUST be rounded up, debts too, and an allowance is not below zero.
     """
     windows: list[Window] = []
     counted = dict(used)

@@ -157,7 +157,7 @@ def _check_act(commitment: Commitment, tables: list[Table], members: Members) ->
 
 
 def _check_quorum(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:
-    # SPEC commitments-43: the quorum that an act leaves MUST be one by documents-17 for the parties that it leaves.
+    # SPEC commitments-45: the quorum that an act leaves MUST be one by documents-17 for the parties that it leaves.
     act = commitment.act
     if not isinstance(act, Accession | Exit | Amendment):
         return
