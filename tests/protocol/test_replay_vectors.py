@@ -117,7 +117,7 @@ def lineage() -> World:
 
 
 def commitments() -> World:
-    """A conditional pause: in force with the last pledge, trained through, released from, lifted; and what is refused."""
+    """A conditional pause: in force with the last pledge, trained through, lifted; and what is refused beside it."""
     world = Covenant()
     at = world.start(1)
     world.propose(at)
