@@ -33,7 +33,7 @@ from pacekeeper.node.records import (
 )
 from pacekeeper.node.runs import make_checkpoint_record
 from pacekeeper.protocol.documents.agreement import Agreement, compile_agreement
-from pacekeeper.protocol.statements import read_account
+from pacekeeper.protocol.readings import read_account
 from pacekeeper.v1 import statements_pb2 as pb
 
 PERIODS = 3

@@ -12,7 +12,7 @@ from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome, compare
 from pacekeeper.protocol.compute.calendar import Silence, Silences, shift_by_silence
 from pacekeeper.protocol.compute.window import SlidingWindow
 from pacekeeper.protocol.errors import Refused
-from pacekeeper.protocol.statements import read_estimates
+from pacekeeper.protocol.readings import read_estimates
 from pacekeeper.v1 import statements_pb2 as pb
 
 AMOUNTS = st.integers(0, 2**64 - 1)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.commitments.statements import CHECKS as COMMITMENT_CHECKS
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.statements import STATEMENTS, is_id, parse_statement, payload_type, seal
+from pacekeeper.protocol.readings import is_id
+from pacekeeper.protocol.statements import STATEMENTS, parse_statement, payload_type, seal
 from pacekeeper.protocol.text import is_plain, printable
 from pacekeeper.v1 import envelope_pb2
 from pacekeeper.v1 import statements_pb2 as pb
@@ -142,6 +143,18 @@ def pools(*models: str) -> list[pb.AcceleratorPool]:
     return [pb.AcceleratorPool(model=model) for model in models]
 
 
+def parted(*parts: int) -> Callable[[Any], None]:
+    """One run's figures about these parts of an account that is split once."""
+
+    def change(statement: Any) -> None:
+        del statement.account.figures[:]
+        statement.account.splits_ms.append(5)
+        for part in parts:
+            statement.account.figures.add(run="a", part=part, estimates=[estimate(1)])
+
+    return change
+
+
 def times(*categories: Any) -> list[pb.CategoryTime]:
     return [pb.CategoryTime(category=category) for category in categories]
 
@@ -185,6 +198,10 @@ SHAPES: list[tuple[str, tuple[str, ...], Change, Code]] = [
         ("statements-8", WITH_ACCOUNT, setter("account.*time", times(*bad)), BAD)
         for bad in ((2, 1), (1, 1), (0,), (8,))
     ),
+    *(("statements-19", WITH_ACCOUNT, setter("account.*splits_ms", bad), BAD) for bad in ([0], [5, 5], [6, 5])),
+    ("statements-19", WITH_ACCOUNT, setter("account.*splits_ms", range(1, 66)), Code.TOO_LARGE),
+    ("statements-19", WITH_ACCOUNT, setter("account.figures.0.part", 1), BAD),
+    *(("statements-8", WITH_ACCOUNT, parted(*bad), BAD) for bad in ((0, 0), (1, 0), (0, 2))),
     ("limits", WITH_ACCOUNT, setter("account.*figures", figures(*(f"r{i:03}" for i in range(257)))), Code.TOO_LARGE),
     ("limits", WITH_ACCOUNT, setter("account.*pools", pools(*(f"p{i:03}" for i in range(65)))), Code.TOO_LARGE),
     ("statements-9", ("gap",), setter("first_period", 7), BAD),
@@ -205,8 +222,8 @@ SHAPES: list[tuple[str, tuple[str, ...], Change, Code]] = [
 @pytest.mark.parametrize("rule", sorted({shape[0] for shape in SHAPES}))
 def test_each_field_outside_its_definition_is_refused(rule: str) -> None:
     """SPEC statements-2, SPEC statements-3, SPEC statements-4, SPEC statements-5, SPEC statements-6, SPEC statements-8,
-    SPEC statements-9, SPEC statements-10, SPEC statements-12, SPEC statements-13, SPEC statements-14 and
-    SPEC statements-15.
+    SPEC statements-9, SPEC statements-10, SPEC statements-12, SPEC statements-13, SPEC statements-14,
+    SPEC statements-15 and SPEC statements-19.
     """
     for cited, names, change, code in SHAPES:
         for name in names:

@@ -14,7 +14,8 @@ from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome
 from pacekeeper.protocol.documents.agreement import Agreement, Lab
 from pacekeeper.protocol.documents.describe import exact_flop
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
-from pacekeeper.protocol.replay.state import CapStatus, State
+from pacekeeper.protocol.replay.judgements import CapStatus
+from pacekeeper.protocol.replay.state import State
 from pacekeeper.protocol.text import count_of, printable
 from pacekeeper.protocol.units import format_duration, format_flop, format_time
 from pacekeeper.v1 import statements_pb2 as pb

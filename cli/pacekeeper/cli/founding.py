@@ -23,7 +23,8 @@ from pacekeeper.protocol.documents.template import (
 )
 from pacekeeper.protocol.envelope import Signer, encode, parse_envelope
 from pacekeeper.protocol.errors import Refused
-from pacekeeper.protocol.statements import is_id, seal
+from pacekeeper.protocol.readings import is_id
+from pacekeeper.protocol.statements import seal
 from pacekeeper.v1 import envelope_pb2
 from pacekeeper.v1 import statements_pb2 as pb
 

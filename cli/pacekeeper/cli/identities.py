@@ -20,7 +20,7 @@ from pacekeeper.protocol.documents.model import Lab, LogTerms, Party, VerifierTe
 from pacekeeper.protocol.documents.values import as_address, as_ident, as_name, as_text, as_url
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.keys import format_public_key, parse_public_key
-from pacekeeper.protocol.statements import is_id
+from pacekeeper.protocol.readings import is_id
 from pacekeeper.protocol.text import is_plain
 from pacekeeper.protocol.tlog.vkey import COSIGNATURE_V1, ED25519, NoteKey, format_vkey, parse_vkey
 

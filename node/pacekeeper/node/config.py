@@ -39,7 +39,7 @@ from pacekeeper.client.errors import ConfigError
 from pacekeeper.node.records import Pool
 from pacekeeper.protocol import limits, units
 from pacekeeper.protocol.documents.agreement import Agreement, Lab
-from pacekeeper.protocol.statements import is_id
+from pacekeeper.protocol.readings import is_id
 from pacekeeper.protocol.text import printable
 from pacekeeper.v1 import statements_pb2 as pb
 

@@ -9,7 +9,7 @@ from pacekeeper.node.ledger import Ledger, Run
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.statements import is_id
+from pacekeeper.protocol.readings import is_id
 from pacekeeper.protocol.text import is_plain
 from pacekeeper.v1 import statements_pb2 as pb
 

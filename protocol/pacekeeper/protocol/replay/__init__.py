@@ -9,7 +9,8 @@ The log server, every verifier, every lab and every auditor run this code over t
 
 from pacekeeper.protocol.replay.apply import Applied, Void, admit, apply, apply_read, genesis
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
-from pacekeeper.protocol.replay.state import LabState, Projection, State
+from pacekeeper.protocol.replay.labs import LabState
+from pacekeeper.protocol.replay.state import Projection, State
 
 __all__ = [
     "Applied",

@@ -15,7 +15,8 @@ from pacekeeper.protocol.compute.bounds import Bounds, Outcome, compare
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.documents.agreement import Cap
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
-from pacekeeper.protocol.replay.state import CapStatus, State, Undecided, Watch
+from pacekeeper.protocol.replay.judgements import CapStatus, Undecided, Watch
+from pacekeeper.protocol.replay.state import State
 
 _WHOLE_LIFE: Final = 0  # the matter of a run
 _NO_LIMIT: Final = 2**200  # more than any sum of 64-bit figures on one log

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, interval
+from pacekeeper.protocol.compute.bounds import interval
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.readings import LinkReading, Reading
 from pacekeeper.protocol.replay.caps import judge_runs, judge_windows
 from pacekeeper.protocol.replay.conduct import judge_conduct
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
-from pacekeeper.protocol.replay.state import Account, LabState, State
-from pacekeeper.protocol.statements import LinkReading, Reading
+from pacekeeper.protocol.replay.labs import Account, LabState
+from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
 
 _SWEEP: Final = 8  # attestations of a lab between two looks for what can be dropped
@@ -116,17 +117,6 @@ def apply_correction(
     judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
 
 
-def attested_before(state: State, run: Run, period: int) -> Bounds:
-    """What was attested for a run in the periods before one that is not closed yet."""
-    low, high = run.own
-    for other, account in state.labs[run.lab].accounts.items():
-        if other >= period:
-            bounds = account.bounds().get(run.name.partition("/")[2], NOTHING)
-            low -= bounds.low
-            high -= bounds.high
-    return Bounds(low, high)
-
-
 def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
     sequence, previous, as_of = link
     # SPEC chain-1: sequence numbers of a lab MUST go up by one, and each MUST be used once.
@@ -212,7 +202,7 @@ def _check_records(state: State, run: Run, period: int, found: list[Violation]) 
     for record in reversed(run.records):
         if record.period <= period:
             return
-        attested = attested_before(state, run, record.period)
+        attested = state.attested_before(run, record.period)
         if record.own.high < attested.low and record.index not in state.understated:
             state.understated.add(record.index)
             found.append(

@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from pacekeeper.protocol.commitments.constraints import Span
-from pacekeeper.protocol.compute.bounds import Bounds
+from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.documents.commitment_model import Exemption, Pause, SlowDown
 from pacekeeper.protocol.replay import commitments
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
-from pacekeeper.protocol.replay.state import Conduct, LabState, State
+from pacekeeper.protocol.replay.judgements import Conduct
+from pacekeeper.protocol.replay.labs import LabState
+from pacekeeper.protocol.replay.state import State
 
 _UNDECIDED: Final = "conduct "
 _BREACH: Final = "breach "
@@ -72,28 +74,42 @@ def _judge_span(
     from_ms, until_ms = max(span.enforced_ms, start_ms), min(end_ms, span.until_ms or end_ms)
     if from_ms >= until_ms:
         return
-    held = [part for part in pieces if _is_held(state, span, part.run)]
-    inside = [part for part in held if from_ms <= part.start_ms and part.end_ms <= until_ms]
-    across = [part for part in held if part.start_ms < until_ms and part.end_ms > from_ms and part not in inside]
-    low = sum(part.low for part in inside)
-    high = sum(part.high for part in (*inside, *across))
+    inside = [part for part in pieces if from_ms <= part.start_ms and part.end_ms <= until_ms]
+    touching = [part for part in pieces if part.start_ms < until_ms and part.end_ms > from_ms]
+    certain, possible = _restrained(state, span, period, inside), _restrained(state, span, period, touching)
+    low = sum(bounds.low for bounds in certain.values())
+    high = sum(bounds.high for bounds in possible.values())
     conduct = state.conduct.setdefault((span.commitment, lab.id), Conduct())
     allowed = _allowance(span, until_ms - from_ms)
     conduct.spent[period] = max(0, low - allowed)
-    over = _over_budget(conduct, period, span.exemptions)
     conduct.undecided.discard(period)
-    if over:
-        _convict(state, lab, period, span, Bounds(low, high), allowed, {part.run.name for part in inside}, found)
-    else:
-        conduct.exceeding.discard(period)
-        if across and high > allowed:
-            _leave_undecided(state, lab, period, span, conduct)
+    if _over_budget(conduct, period, span.exemptions):
+        runs = [run for run, bounds in certain.items() if bounds.low]
+        _convict(state, lab, period, span, Bounds(low, high), allowed, runs, found)
+        return
+    conduct.exceeding.discard(period)
+    if len(touching) > len(inside) and high > allowed:
+        _leave_undecided(state, lab, period, span, conduct)
 
 
-def _is_held(state: State, span: Span, run: Run) -> bool:
-    """SPEC conduct-2: a pause MUST count against runs whose compute, with their ancestors', certainly is above it."""
+def _restrained(state: State, span: Span, period: int, parts: list[Part]) -> dict[str, Bounds]:
+    """What of some parts a measure is about, by run: all of it, or under a pause only what lies above its limit.
+
+    SPEC conduct-2: a pause MUST count only what goes beyond its limit of a run's compute, its ancestors' included, up
+    to the end of the period.
+    """
+    found: dict[str, Bounds] = {}
+    runs = {part.run.name: part.run for part in parts}
+    for part in parts:
+        found[part.run.name] = found.get(part.run.name, NOTHING).plus(Bounds(part.low, part.high))
     measure = span.measure
-    return not isinstance(measure, Pause) or state.lineage.cumulative(run).low > measure.above_gflop
+    if not isinstance(measure, Pause):
+        return found
+    for name, bounds in found.items():
+        total = state.lineage.inherited(runs[name]).plus(state.attested_before(runs[name], period + 1))
+        low, high = (max(0, value - measure.above_gflop) for value in total)
+        found[name] = Bounds(min(bounds.low, low), min(bounds.high, high))
+    return found
 
 
 def _allowance(span: Span, duration_ms: int) -> int:
@@ -135,19 +151,8 @@ def _convict(
         return
     conduct.convicted.add(period)
     kind = ViolationKind.PAUSE if isinstance(span.measure, Pause) else ViolationKind.RATE
-    found.append(
-        Violation(
-            kind,
-            lab.id,
-            period,
-            state.size,
-            state.last_time_ms,
-            span.commitment,
-            allowed,
-            bounds,
-            tuple(sorted(runs)),
-        )
-    )
+    index, time_ms, sources = state.size, state.last_time_ms, tuple(sorted(runs))
+    found.append(Violation(kind, lab.id, period, index, time_ms, span.commitment, allowed, bounds, sources))
     state.push_deadline(_BREACH + span.commitment, lab.id, period, state.agreement.fill_in_ms(period))
 
 

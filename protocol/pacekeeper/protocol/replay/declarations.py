@@ -6,11 +6,11 @@ from pacekeeper.protocol import limits
 from pacekeeper.protocol.compute.bounds import interval
 from pacekeeper.protocol.compute.lineage import Record, Run
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.readings import RecordReading
 from pacekeeper.protocol.replay.caps import judge_runs
-from pacekeeper.protocol.replay.chain import attested_before, check_margins
+from pacekeeper.protocol.replay.chain import check_margins
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
-from pacekeeper.protocol.statements import RecordReading
 from pacekeeper.v1 import statements_pb2 as pb
 
 
@@ -61,7 +61,7 @@ def apply_record(
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no checkpoint record any more")
     check_margins(state, reading.margins)
     own = interval(reading.amount, reading.margin_ppm)
-    if own.high < attested_before(state, run, period).low:
+    if own.high < state.attested_before(run, period).low:
         raise Refused(Code.CHECKPOINT_REGRESSES, "the record is below what was attested for the periods before it")
     if run.records:
         last = run.records[-1]

@@ -10,19 +10,21 @@ import hashlib
 import heapq
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from pacekeeper.protocol.commitments.registry import Registry
-from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome, interval
+from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
 from pacekeeper.protocol.compute.calendar import Silences
 from pacekeeper.protocol.compute.lineage import Lineage, Run
 from pacekeeper.protocol.compute.window import SlidingWindow
-from pacekeeper.protocol.documents.agreement import Agreement, Cap
+from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.documents.commitment_model import Members
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.keys import key_id
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind, VoidEntry
+from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, Watch
+from pacekeeper.protocol.replay.labs import LabState
 from pacekeeper.v1 import statements_pb2 as pb
 
 Verify = Callable[[bytes, bytes, bytes], bool]
@@ -36,117 +38,6 @@ class Authority(NamedTuple):
     role: str
     owner: str
     public_key: bytes
-
-
-@dataclass(slots=True)
-class Account:
-    """The account of a period in force: the statement's identity and leaf index, and the bounds of all compute in it.
-
-    figures: (run's name within the lab, amount, margin) as stated. Kept as read: there are many accounts, and only a
-    correction or a checkpoint record looks at their figures again.
-    """
-
-    id: bytes
-    index: int
-    figures: list[tuple[str, int, int]]
-    low: int
-    high: int
-
-    def bounds(self) -> dict[str, Bounds]:
-        """Return the interval of each run."""
-        found: dict[str, Bounds] = {}
-        for run, amount, margin_ppm in self.figures:
-            found[run] = found.get(run, NOTHING).plus(interval(amount, margin_ppm))
-        return found
-
-
-@dataclass(slots=True)
-class LabState:
-    """What the log knows of a lab.
-
-    sequence, head, as_of: the end of its chain. runs: those declared, by their name within the lab. next_period: the
-    first period with neither attestation nor gap. expired: statements that came after their period closed. accounts:
-    period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and not filled.
-    missing: periods that had no account at their deadline and have none yet. due_period: the period whose deadline is
-    waiting.
-    """
-
-    id: str
-    party: str
-    next_period: int
-    due_period: int
-    sequence: int = 0
-    head: bytes = b""
-    as_of: int = 0
-    last_index: int = -1
-    attested: int = 0
-    late: int = 0
-    corrections: int = 0
-    expired: int = 0
-    runs: dict[str, Run] = field(default_factory=dict)
-    accounts: dict[int, Account] = field(default_factory=dict)
-    gaps: set[int] = field(default_factory=set)
-    missing: set[int] = field(default_factory=set)
-
-
-class Undecided(NamedTuple):
-    """A matter that an interval around the cap leaves open: the period by which it became so, and the interval."""
-
-    since: int
-    bounds: Bounds
-
-
-@dataclass(slots=True)
-class CapStatus:
-    """What a cap says to one subject.
-
-    outcome, since: at present, that is in the latest window; since which period it has been so. A matter is one window,
-    named by its last period, or a run's whole life, named 0. undecided: matters that wait to be narrowed. exceeded,
-    unresolved: matters that were found so, each stretch of neighbours with one violation.
-    """
-
-    outcome: Outcome
-    since: int
-    measured: Callable[[], Bounds]
-    undecided: dict[int, Undecided] = field(default_factory=dict)
-    exceeded: set[int] = field(default_factory=set)
-    unresolved: set[int] = field(default_factory=set)
-
-    @property
-    def bounds(self) -> Bounds:
-        """What the cap is about, at present."""
-        return self.measured()
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether there is nothing to note as long as the cap is not passed."""
-        return self.outcome is Outcome.WITHIN and not self.undecided
-
-
-@dataclass(slots=True)
-class Watch:
-    """A window that a cap judges. clear_to: up to this total there is nothing to note; below zero if not known."""
-
-    kind: ViolationKind
-    cap: Cap
-    subject: str
-    window: SlidingWindow
-    clear_to: int = -1
-
-
-@dataclass(slots=True)
-class Conduct:
-    """What a lab did that a commitment does not allow, or only within a budget.
-
-    spent: period -> gigaFLOP beyond the measure, at least so much. undecided: periods of which more can only be said
-    once their account is split. exceeding: periods whose account in force is too much. convicted: periods with a
-    violation.
-    """
-
-    spent: dict[int, int] = field(default_factory=dict)
-    undecided: set[int] = field(default_factory=set)
-    exceeding: set[int] = field(default_factory=set)
-    convicted: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +119,17 @@ class State:
         due = min((lab.due_period for lab in labs), default=self.agreement.period_of(self.last_time_ms))
         since = max((self.unclean.get(who, 0) for who in (participant, *(lab.id for lab in labs))), default=0)
         return max(0, due - max(since, self.first_period))
+
+    def attested_before(self, run: Run, period: int) -> Bounds:
+        """What was attested for a run in the periods before one that is not closed yet."""
+        low, high = run.own
+        name = run.name.partition("/")[2]
+        for other, account in self.labs[run.lab].accounts.items():
+            if other >= period:
+                bounds = account.bounds().get(name, NOTHING)
+                low -= bounds.low
+                high -= bounds.high
+        return Bounds(low, high)
 
     def next_deadline_ms(self) -> int | None:
         """The time of the earliest waiting deadline, if any."""

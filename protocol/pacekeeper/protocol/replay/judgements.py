@@ -1,0 +1,72 @@
+"""What caps say to whom, and what a lab did under a commitment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pacekeeper.protocol.compute.bounds import Bounds, Outcome
+from pacekeeper.protocol.compute.window import SlidingWindow
+from pacekeeper.protocol.documents.agreement import Cap
+from pacekeeper.protocol.replay.facts import ViolationKind
+
+
+class Undecided(NamedTuple):
+    """A matter that an interval around the cap leaves open: the period by which it became so, and the interval."""
+
+    since: int
+    bounds: Bounds
+
+
+@dataclass(slots=True)
+class CapStatus:
+    """What a cap says to one subject.
+
+    outcome, since: at present, that is in the latest window; since which period it has been so. A matter is one window,
+    named by its last period, or a run's whole life, named 0. undecided: matters that wait to be narrowed. exceeded,
+    unresolved: matters that were found so, each stretch of neighbours with one violation.
+    """
+
+    outcome: Outcome
+    since: int
+    measured: Callable[[], Bounds]
+    undecided: dict[int, Undecided] = field(default_factory=dict)
+    exceeded: set[int] = field(default_factory=set)
+    unresolved: set[int] = field(default_factory=set)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the cap is about, at present."""
+        return self.measured()
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether there is nothing to note as long as the cap is not passed."""
+        return self.outcome is Outcome.WITHIN and not self.undecided
+
+
+@dataclass(slots=True)
+class Watch:
+    """A window that a cap judges. clear_to: up to this total there is nothing to note; below zero if not known."""
+
+    kind: ViolationKind
+    cap: Cap
+    subject: str
+    window: SlidingWindow
+    clear_to: int = -1
+
+
+@dataclass(slots=True)
+class Conduct:
+    """What a lab did that a commitment does not allow, or only within a budget.
+
+    spent: period -> gigaFLOP beyond the measure, at least so much. undecided: periods of which more can only be said
+    once their account is split. exceeding: periods whose account in force is too much. convicted: periods with a
+    violation.
+    """
+
+    spent: dict[int, int] = field(default_factory=dict)
+    undecided: set[int] = field(default_factory=set)
+    exceeding: set[int] = field(default_factory=set)
+    convicted: set[int] = field(default_factory=set)

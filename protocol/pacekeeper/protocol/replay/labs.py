@@ -1,0 +1,59 @@
+"""What the replay knows of a lab: its chain, its runs, and the accounts of periods that can still change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, interval
+from pacekeeper.protocol.compute.lineage import Run
+
+
+@dataclass(slots=True)
+class Account:
+    """The account of a period in force: the statement's identity and leaf index, and the bounds of all compute in it.
+
+    figures: (run's name within the lab, amount, margin) as stated. Kept as read: there are many accounts, and only a
+    correction or a checkpoint record looks at their figures again.
+    """
+
+    id: bytes
+    index: int
+    figures: list[tuple[str, int, int]]
+    low: int
+    high: int
+
+    def bounds(self) -> dict[str, Bounds]:
+        """Return the interval of each run."""
+        found: dict[str, Bounds] = {}
+        for run, amount, margin_ppm in self.figures:
+            found[run] = found.get(run, NOTHING).plus(interval(amount, margin_ppm))
+        return found
+
+
+@dataclass(slots=True)
+class LabState:
+    """What the log knows of a lab.
+
+    sequence, head, as_of: the end of its chain. runs: those declared, by their name within the lab. next_period: the
+    first period with neither attestation nor gap. expired: statements that came after their period closed. accounts:
+    period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and not filled.
+    missing: periods that had no account at their deadline and have none yet. due_period: the period whose deadline is
+    waiting.
+    """
+
+    id: str
+    party: str
+    next_period: int
+    due_period: int
+    sequence: int = 0
+    head: bytes = b""
+    as_of: int = 0
+    last_index: int = -1
+    attested: int = 0
+    late: int = 0
+    corrections: int = 0
+    expired: int = 0
+    runs: dict[str, Run] = field(default_factory=dict)
+    accounts: dict[int, Account] = field(default_factory=dict)
+    gaps: set[int] = field(default_factory=set)
+    missing: set[int] = field(default_factory=set)

@@ -1,0 +1,340 @@
+"""Commitments on the log: admitted, brought into force by entries and deadlines, and what an account then convicts."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from commitments import build_commitment
+from world import World
+
+from pacekeeper.protocol.commitments.transitions import Phase
+from pacekeeper.protocol.errors import Code
+from pacekeeper.protocol.replay import Applied, ViolationKind, Void
+from pacekeeper.protocol.units import format_time
+from pacekeeper.v1 import statements_pb2 as pb
+
+PERIOD_MS = 100_000
+CALENDAR = {"period": "100 s", "due": "100 s", "tick": "50 s", "fill_in": "500 s", "indeterminate_periods": 1}
+
+
+class Covenant(World):
+    """A world in which parties propose and pledge; one lab, borealis, of norland, with a run of 600 gigaFLOP."""
+
+    def __init__(self, **terms: Any) -> None:
+        super().__init__(labs=[1, 0, 0, 0], **CALENDAR)
+        self.declare("borealis", "run-1", at=self.start(0))
+        self.to(self.end(0))  # without a silence, which would move what falls due after it
+        self.attest("borealis", 0, {"run-1": 600})
+        self.text = self.pause(**terms)
+        self.digest = hashlib.sha256(self.text).digest()
+
+    def pause(self, **terms: Any) -> bytes:
+        entry = {
+            "parties": 2,
+            "pledges_by": format_time(self.start(3)),
+            "delay": "10 s",
+            "notice": "10 s",
+            **terms.pop("entry", {}),
+        }
+        measure = terms.pop("measure", {"pause": {"above": "5e11 FLOP", "wind_down": "20 s"}})
+        kind = next(iter(measure)).replace("_", "-")
+        rest = {"term": {"length": "10 h"}, "lifting": {"parties": 2}, **terms}
+        return build_commitment(kind, "halt", entry=entry, **measure, **rest)
+
+    def say(self, statement: Any, who: str, at: int) -> Applied | Void:
+        key = self.keys.lab(who) if who in self.state.labs else self.keys.party(who)
+        return self.put(self.seal(statement, key), at)
+
+    def propose(self, at: int, who: str = "norland", document: bytes | None = None) -> Applied | Void:
+        text = document if document is not None else self.text
+        return self.say(pb.Commitment(agreement=self.agreement.fingerprint, proposer=who, document=text), who, at)
+
+    def pledge(self, who: str, at: int, **more: Any) -> Applied | Void:
+        fields: dict[str, Any] = {"commitment": "halt", "digest": self.digest, **more}
+        return self.say(pb.Pledge(agreement=self.agreement.fingerprint, participant=who, **fields), who, at)
+
+    def pledged_at(self, who: str) -> int:
+        return self.state.commitments.standing("halt").pledged_at[who]
+
+    def leave(self, who: str, at: int, **more: Any) -> Applied | Void:
+        fields: dict[str, Any] = {"commitment": "halt", "pledge_index": self.pledged_at(who), **more}
+        return self.say(pb.Withdrawal(agreement=self.agreement.fingerprint, participant=who, **fields), who, at)
+
+    def lift(self, who: str, at: int) -> Applied | Void:
+        index = self.pledged_at(who)
+        statement = pb.Lift(
+            agreement=self.agreement.fingerprint,
+            participant=who,
+            commitment="halt",
+            action=pb.LIFT_ACTION_LIFT,
+            pledge_index=index,
+        )
+        return self.say(statement, who, at)
+
+    def covenant(self, at: int) -> None:
+        """Two parties pledge at that moment: the pause is in force 10 s later and bites 30 s later."""
+        assert isinstance(self.propose(at), Applied)
+        for who in ("norland", "sudland"):
+            assert isinstance(self.pledge(who, at), Applied)
+
+    def split(self, period: int, *parts: int, splits: tuple[int, ...], at: int, amount: int = 100) -> Applied | Void:
+        """An account of run-1 whose figures are about these parts, with the amount in each."""
+        account = self.account(period, {"run-1": 0})
+        figure = account.figures.pop()
+        account.time[0].chip_ms = 10 * len(parts)
+        account.time[1].chip_ms = 8 * PERIOD_MS - 10 * len(parts)
+        for part in parts:
+            figure.part, figure.estimates[0].amount = part, amount
+            account.figures.append(figure)
+        account.splits_ms.extend(splits)
+        link = self.link("borealis")
+        statement = pb.ComputeAttestation(
+            agreement=self.agreement.fingerprint, lab="borealis", link=link, account=account
+        )
+        return self.put_chain("borealis", statement, at)
+
+    def phase(self) -> Phase:
+        return self.state.commitments.standing("halt").phase
+
+    def kinds(self) -> list[tuple[ViolationKind, int]]:
+        return [(violation.kind, violation.period) for violation in self.state.violations]
+
+    def proved(self) -> None:
+        """A replay of the entries alone reaches the same state."""
+        assert self.replayed().digest() == self.state.digest()
+
+
+def test_the_last_pledge_brings_a_pause_into_force_after_its_delay() -> None:
+    """SPEC replay-3: the delay's end is a deadline as any other, brought out by the next entry."""
+    world = Covenant()
+    at = world.start(1) + 10_000
+    world.to(at)
+    assert isinstance(world.propose(at), Applied)
+    world.pledge("norland", at)
+    assert world.phase() is Phase.OPEN
+    world.pledge("sudland", at + 1_000)
+    assert world.phase() is Phase.PENDING
+    planned = world.state.commitments.constraints_on("borealis", at + 1_000)
+    assert planned.next_change_ms == at + 11_000
+    world.to(at + 11_000)
+    assert world.phase() is Phase.IN_FORCE
+    now = world.state.commitments.constraints_on("borealis", world.state.last_time_ms)
+    assert [(hold.above_gflop, hold.enforced_ms) for hold in now.holds] == [(500, at + 31_000)]
+    world.proved()
+
+
+def test_training_through_a_pause_is_a_violation_that_every_replay_derives() -> None:
+    """SPEC conduct-1, SPEC conduct-2: only what lies after the moment it bites, and above the limit, convicts."""
+    world = Covenant()
+    world.covenant(world.start(1))
+    bites = world.start(1) + 30_000
+    world.to(world.end(1))
+    # 100 before, none after: lawful. The same in both parts: the second convicts.
+    assert isinstance(world.split(1, 0, splits=(10_000, 30_000), at=world.end(1)), Applied)
+    assert world.kinds() == []
+    world.to(world.end(2))
+    assert isinstance(world.attest("borealis", 2, {"run-1": 40}), Applied)
+    [violation] = world.state.violations
+    assert (violation.kind, violation.subject, violation.period) == (ViolationKind.PAUSE, "borealis", 2)
+    assert (violation.cap, violation.bounds, violation.sources) == ("halt", (40, 40), ("borealis/run-1",))
+    assert world.state.commitments.boundaries("borealis", world.start(1), world.end(1)) == (
+        world.start(1) + 10_000,
+        bites,
+    )
+    world.proved()
+
+
+def test_a_run_below_the_limit_goes_on_until_it_reaches_it() -> None:
+    """SPEC conduct-2: of a run that passes the limit while the pause holds only the excess counts."""
+    world = Covenant(measure={"pause": {"above": "1e12 FLOP", "wind_down": "20 s"}})
+    world.covenant(world.start(1))
+    for period, amount in ((1, 0), (2, 350), (3, 100)):
+        world.to(world.end(period))
+        assert isinstance(world.attest("borealis", period, {"run-1": amount}), Applied)
+    [violation] = world.state.violations
+    assert (violation.period, violation.bounds) == (3, (50, 50))
+    world.proved()
+
+
+def test_an_account_across_a_boundary_is_undecided_until_it_is_split() -> None:
+    """SPEC conduct-4: left alone it convicts at its time; split by a correction it does not."""
+    for corrected in (True, False):
+        world = Covenant()
+        world.covenant(world.start(1))
+        world.to(world.end(1))
+        assert isinstance(world.attest("borealis", 1, {"run-1": 100}), Applied)
+        assert world.kinds() == []
+        assert world.state.conduct["halt", "borealis"].undecided == {1}
+        if corrected:
+            account = world.account(1, {"run-1": 100})
+            account.splits_ms.append(30_000)
+            statement = pb.Correction(
+                agreement=world.agreement.fingerprint,
+                lab="borealis",
+                link=world.link("borealis"),
+                account=account,
+                corrects=world.state.labs["borealis"].accounts[1].id,
+            )
+            assert isinstance(world.put_chain("borealis", statement, world.end(1) + 1), Applied)
+        world.to(world.end(2))
+        world.attest("borealis", 2, {})
+        world.to(world.due(2))
+        assert world.kinds() == ([] if corrected else [(ViolationKind.UNSPLIT, 1)])
+        world.proved()
+
+
+def test_a_slow_down_allows_its_rate_and_no_more() -> None:
+    """SPEC conduct-1: over the time for which it bites in the period, all runs of the lab together."""
+    measure = {"slow_down": {"rate": "2e9 FLOP/s", "wind_down": "20 s"}}
+    world = Covenant(measure=measure)
+    world.covenant(world.start(1))
+    world.to(world.end(1))
+    # It bites for 70 s of period 1: 140 gigaFLOP are allowed there, and 200 in a whole period.
+    assert isinstance(world.split(1, 0, 1, splits=(30_000,), at=world.end(1), amount=140), Applied)
+    world.to(world.end(2))
+    assert isinstance(world.attest("borealis", 2, {"run-1": 200}), Applied)
+    assert world.kinds() == []
+    world.to(world.end(3))
+    assert isinstance(world.attest("borealis", 3, {"run-1": 201}), Applied)
+    [violation] = world.state.violations
+    assert (violation.kind, violation.limit, violation.bounds) == (ViolationKind.RATE, 200, (201, 201))
+    world.proved()
+
+
+def test_a_budget_for_training_goes_beside_a_pause() -> None:
+    """SPEC conduct-3: within each of its windows, or in all."""
+    exempt = [{"id": "small", "category": "training", "budget": "1e11 FLOP", "window": "2 periods"}]
+    world = Covenant(exemption=exempt)
+    world.covenant(world.start(1))
+    for period, amount in ((1, 0), (2, 60), (3, 40), (4, 60), (5, 41)):
+        world.to(world.end(period))
+        assert isinstance(world.attest("borealis", period, {"run-1": amount}), Applied)
+    assert world.kinds() == [(ViolationKind.PAUSE, 5)]
+    world.proved()
+
+
+def test_a_breach_is_established_when_its_period_closes_and_releases_the_others() -> None:
+    """SPEC conduct-5: by the replay, without a vote, and not if the account in force clears it by then."""
+    for cleared in (False, True):
+        world = Covenant(breach={"response": "release-others"})
+        world.covenant(world.start(1))
+        world.to(world.end(1))
+        world.attest("borealis", 1, {})
+        world.to(world.end(2))
+        assert isinstance(world.attest("borealis", 2, {"run-1": 40}), Applied)
+        if cleared:
+            account = world.state.labs["borealis"].accounts[2].id
+            assert isinstance(world.correct("borealis", 2, {"run-1": 0}, account, at=world.end(2) + 1), Applied)
+        for period in range(3, 7):
+            world.to(world.end(period))
+            world.attest("borealis", period, {})
+        assert world.phase() is Phase.IN_FORCE
+        world.to(world.agreement.fill_in_ms(2))
+        assert world.phase() is (Phase.IN_FORCE if cleared else Phase.ENDED)
+        assert world.kinds() == [(ViolationKind.PAUSE, 2)], "what was found stays found"
+        world.proved()
+
+
+def test_a_lift_ends_it_and_what_follows_is_lawful() -> None:
+    world = Covenant()
+    world.covenant(world.start(1))
+    world.to(world.end(1))
+    world.attest("borealis", 1, {})
+    world.lift("norland", world.end(1))
+    assert world.phase() is Phase.IN_FORCE
+    world.lift("sudland", world.end(1) + 40_000)
+    assert world.phase() is Phase.ENDED
+    world.to(world.end(2))
+    assert isinstance(world.split(2, 1, splits=(40_000,), at=world.end(2)), Applied)
+    assert world.kinds() == []
+    world.proved()
+
+
+def test_clean_periods_are_those_since_the_last_violation() -> None:
+    """SPEC commitments-30: the replay tells the registry; a lab with a missing period cannot bind itself yet."""
+    world = Covenant(entry={"parties": 1, "clean_periods": 2, "pledges_by": "2030-01-01T00:00:00Z"})
+    world.to(world.due(1))
+    assert world.kinds() == [(ViolationKind.PERIOD_MISSING, 1)]
+    assert isinstance(world.propose(world.due(1)), Applied)
+    assert isinstance(world.pledge("norland", world.due(1)), Applied)
+    assert world.phase() is Phase.OPEN
+    for period in range(1, 5):
+        world.to(world.end(period))
+        world.attest("borealis", period, {}, at=max(world.end(period), world.due(1)))
+    world.to(world.due(3) + 1)
+    assert world.state.clean_periods("borealis") == 2
+    assert world.state.clean_periods("norland") == 2
+    world.pledge("sudland", world.due(3) + 1)
+    assert world.phase() is Phase.PENDING
+    world.proved()
+
+
+REFUSED = [
+    ("another document", Code.BAD_COMMITMENT, {"digest": bytes(32)}),
+    ("none with that id", Code.UNKNOWN_COMMITMENT, {"commitment": "other"}),
+    ("again", Code.WRONG_ROUND, {"round": 1}),
+    ("on a stranger", Code.BAD_CONDITION, {"alternatives": [pb.Condition(named=["nobody"])]}),
+]
+
+
+@pytest.mark.parametrize(("why", "code", "change"), REFUSED, ids=[case[0] for case in REFUSED])
+def test_a_pledge_that_is_refused_has_no_effect(why: str, code: Code, change: dict[str, Any]) -> None:
+    """SPEC commitments-43, SPEC replay-2."""
+    world = Covenant()
+    world.propose(world.start(1))
+    outcome = world.pledge("sudland", world.start(1), **change)
+    assert isinstance(outcome, Void), why
+    assert outcome.code is code
+    assert world.state.commitments.standing("halt").pledges == {}
+    world.proved()
+
+
+def test_whose_key_speaks_for_whom() -> None:
+    """SPEC replay-6: a party by its party key and a lab by its own; nobody for another, no verifier for its party."""
+    world = Covenant()
+    world.propose(world.start(1))
+    pledge = pb.Pledge(
+        agreement=world.agreement.fingerprint, participant="sudland", commitment="halt", digest=world.digest
+    )
+    for key in (world.keys.party("norland"), world.keys.verifier_statement("sudland"), world.keys.lab("borealis")):
+        outcome = world.put(world.seal(pledge, key), world.start(1))
+        assert isinstance(outcome, Void)
+        assert outcome.code is Code.WRONG_ROLE
+    assert isinstance(world.pledge("borealis", world.start(1)), Applied)
+    world.proved()
+
+
+def test_a_pledge_taken_back_is_not_repeated_by_whoever_kept_it() -> None:
+    """SPEC replay-13: an old pledge, withdrawal or lift has no effect when a log sequences it again."""
+    world = Covenant()
+    world.propose(world.start(1))
+    envelopes = []
+    at = world.start(1)
+    assert isinstance(world.pledge("norland", at), Applied)
+    envelopes.append(world.entries[-1])
+    assert isinstance(world.leave("norland", at), Applied)
+    envelopes.append(world.entries[-1])
+    for entry in envelopes:
+        assert isinstance(world.put_entry(entry), Void)
+    assert isinstance(world.pledge("norland", at, round=1), Applied)
+    for entry in envelopes:
+        assert isinstance(world.put_entry(entry), Void)
+    assert list(world.state.commitments.standing("halt").pledges) == ["norland"]
+    world.proved()
+
+
+def test_kinds_that_nobody_judges_are_refused() -> None:
+    """SPEC commitments-42."""
+    world = Covenant()
+    growth = build_commitment("growth", "slow", entry={"pledges_by": format_time(world.start(3))})
+    outcome = world.propose(world.start(1), document=growth)
+    assert isinstance(outcome, Void)
+    assert outcome.code is Code.BAD_COMMITMENT
+    assert "growth" in outcome.message
+    broken = world.propose(world.start(1), document=world.text.replace(b"length", b"lenght"))
+    assert isinstance(broken, Void)
+    assert broken.code is Code.BAD_COMMITMENT
+    assert "line" in broken.message
+    world.proved()
