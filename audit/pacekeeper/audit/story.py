@@ -218,6 +218,8 @@ def export_commitment(state: State, standing: Standing) -> dict[str, Any]:
             {"time_ms": m.time_ms, "index": m.index, "what": m.what, "who": m.who, "phase": m.phase}
             for m in standing.timeline
         ],
-        "violations": [{"index": v.index, "kind": str(v.kind), "subject": v.subject, "period": v.period}
-                       for v in conduct_under(state, terms.id)],
+        "violations": [
+            {"index": v.index, "kind": str(v.kind), "subject": v.subject, "period": v.period}
+            for v in conduct_under(state, terms.id)
+        ],
     }
