@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from pacekeeper.audit.result import AuditResult, CheckedFinding, Exit
 from pacekeeper.audit.story import CONDUCT, conduct_under, describe_now, headline, tell_story
+from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome
 from pacekeeper.protocol.documents.agreement import Agreement, Lab
 from pacekeeper.protocol.documents.describe import exact_flop
@@ -199,14 +200,17 @@ def _commitments(state: State) -> Iterator[str]:
     yield f"Commitments ({len(standings)})"
     for standing in standings.values():
         yield f"  {headline(standing)}"
-        breaches = conduct_under(state, standing.terms.id)
-        words = [describe_violation(violation, state.agreement) for violation in breaches]
-        for sentence in tell_story(standing, words, [violation.index for violation in breaches]):
-            yield f"    {sentence}"
-        for sentence in describe_now(standing):
+        for sentence in (*tell_commitment(state, standing), *describe_now(standing)):
             yield f"    {sentence}"
     if not standings:
         yield "  none"
+
+
+def tell_commitment(state: State, standing: Standing) -> Iterator[str]:
+    """Yield what happened to a commitment, in order, with the violations under it."""
+    breaches = conduct_under(state, standing.terms.id)
+    words = [describe_violation(violation, state.agreement) for violation in breaches]
+    return tell_story(standing, words, [violation.index for violation in breaches])
 
 
 def describe_violation(violation: Violation, agreement: Agreement) -> str:
