@@ -56,6 +56,13 @@ def headline(standing: Standing) -> str:
     return f'{terms.id}, "{printable(terms.title)}", {terms.kind}, document {terms.digest.hex()}'
 
 
+def tell_entry(standing: Standing, index: int) -> Iterator[str]:
+    """Yield what one entry brought about."""
+    for _, moments in groupby((m for m in standing.timeline if m.index == index), key=_group_of):
+        together = list(moments)
+        yield _happened(standing, together[0], ", ".join(moment.who for moment in together))
+
+
 def tell_story(standing: Standing, violations: list[str], at: list[int]) -> Iterator[str]:
     """Yield what happened, one sentence each; violations, in words, became known at the entries `at`."""
     waiting = list(zip(at, violations, strict=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from pacekeeper.cli.commands import commitment_documents, commitment_outlook
+from pacekeeper.cli.commands import commitment_acts, commitment_documents, commitment_outlook
 
 
 @click.group()
@@ -16,6 +16,6 @@ def command() -> None:
     """Write, foresee, propose, pledge to, follow and lift commitments."""
 
 
-for _part in (commitment_documents, commitment_outlook):
+for _part in (commitment_documents, commitment_acts, commitment_outlook):
     for _command in _part.COMMANDS:
         command.add_command(_command)

@@ -1,13 +1,18 @@
-"""A commitment as `status` tells it: how it stands first, then how it came to."""
+"""A commitment as `status` tells it, and what one statement brought about."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+
+import click
 
 from pacekeeper.audit.report import tell_commitment
 from pacekeeper.audit.result import AuditResult
-from pacekeeper.audit.story import describe_now, headline
-from pacekeeper.cli.console import Sentence
+from pacekeeper.audit.story import describe_now, export_commitment, headline, tell_entry
+from pacekeeper.cli.commitments.acting import Outcome
+from pacekeeper.cli.console import Sentence, echo_json
+from pacekeeper.client.keyfiles import write_public
 from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.protocol.text import count_of
@@ -33,3 +38,31 @@ def explain_faults(result: AuditResult) -> Sentence:
         f"the log does not verify ({more}): {first.resource}: {first.code}: {first.message}; see pacekeeper audit",
         FAILED,
     )
+
+
+def tell_outcome(outcome: Outcome, commitment: str, receipt: Path | None, *, as_json: bool) -> None:
+    """Print where a statement is on the log, what it brought about, and how the commitments concerned now stand.
+
+    commitment: the one that it names, or "" for a report, which concerns all that it moved.
+    """
+    state, index = outcome.state, outcome.receipt.index
+    if receipt is not None:
+        write_public(receipt, outcome.receipt.tlog_proof)
+    standings = state.commitments.standings()
+    moved = [
+        standing
+        for ident, standing in standings.items()
+        if ident == commitment or any(moment.index == index for moment in standing.timeline)
+    ]
+    if as_json:
+        exported = [export_commitment(state, standing) for standing in moved]
+        time_ms = outcome.receipt.sequenced_at_ms
+        echo_json({"index": index, "time_ms": time_ms, "commitments": exported})
+        return
+    click.echo(f"entry {index}, witnessed by the quorum")
+    for standing in moved:
+        click.echo(headline(standing))
+        for sentence in (*tell_entry(standing, index), *describe_now(standing)):
+            click.echo(f"  {sentence}")
+    if not moved:
+        click.echo("no commitment was moved by it")
