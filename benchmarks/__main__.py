@@ -24,7 +24,7 @@ from typing import Any, Final
 from benchmarks.support.figures import Figures
 from benchmarks.support.made_logs import cached
 
-NAMES: Final = ("replay", "audit", "ingest", "latency", "memory", "meter", "pledges", "cli")
+NAMES: Final = ("replay", "audit", "ingest", "latency", "memory", "meter", "pledges", "commitments", "cli")
 README: Final = Path(__file__).with_name("README.md")
 _BEGIN: Final = "<!-- figures of the last full run: written by python -m benchmarks --markdown -->\n"
 _END: Final = "<!-- end of the figures -->\n"
@@ -47,7 +47,7 @@ def run(name: str, size: str) -> Figures:
     measure: Callable[..., Figures] = module.measure
     with tempfile.TemporaryDirectory(prefix=f"pacekeeper-{name}-") as work:
         match name:
-            case "replay" | "pledges" | "cli":
+            case "replay" | "pledges" | "commitments" | "cli":
                 return measure(config)
             case "audit":
                 return measure(config, Path(work) if size == "TINY" else cached())

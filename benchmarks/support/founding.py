@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -67,14 +67,19 @@ def write_key(path: Path, label: str) -> None:
     write_private(path, b"pacekeeper-ed25519-seed-v1\n" + base64.b64encode(seed(label)) + b"\n")
 
 
-def found(pins: Mapping[str, bytes] | None = None, addresses: Mapping[str, str] | None = None) -> Founding:
+def found(
+    pins: Mapping[str, bytes] | None = None,
+    addresses: Mapping[str, str] | None = None,
+    names: Sequence[str] = LABS,
+) -> Founding:
     """Found the agreement. pins: TLS key hashes, and addresses: host and port, by "log", "verifier/P" or "lab/L".
+    names: the labs' ids.
 
     Without them nobody can be reached, and the document is the same bytes on every machine.
     """
     places = _Places(pins or {}, addresses or {})
     parties = [_party(party, places) for party in PARTIES]
-    labs = [_lab(number, lab, places) for number, lab in enumerate(LABS)]
+    labs = [_lab(number, lab, places) for number, lab in enumerate(names)]
     caps = [
         Cap("each-run", "run", _LIMIT, 0, ()),
         Cap("each-lab", "lab", _LIMIT, WINDOW, ()),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from covenant import Covenant
 from vectors import VECTORS, check_json
 from world import World, digest
 
@@ -115,11 +116,34 @@ def lineage() -> World:
     return world
 
 
+def commitments() -> World:
+    """A conditional pause: in force with the last pledge, trained through, released from, lifted; and what is refused."""
+    world = Covenant()
+    at = world.start(1)
+    world.propose(at)
+    world.propose(at)
+    world.pledge("norland", at, alternatives=[pb.Condition(parties=2)])
+    world.pledge("westmere", at, digest=bytes(32))
+    world.pledge("sudland", at + 1_000)
+    world.pledge("sudland", at + 1_000)
+    world.to(world.end(1))
+    world.split(1, 0, 2, splits=(11_000, 31_000), at=world.end(1), amount=70)
+    world.to(world.end(2))
+    world.attest("borealis", 2, {"run-1": 30})
+    world.leave("sudland", world.end(2))
+    world.lift("norland", world.end(2))
+    world.lift("sudland", world.end(2) + 5_000)
+    world.to(world.end(3))
+    world.attest("borealis", 3, {"run-1": 30})
+    return world
+
+
 STORIES: dict[str, Callable[[], World]] = {
     "refusals": refusals,
     "deadlines": deadlines,
     "caps": caps,
     "lineage": lineage,
+    "commitments": commitments,
 }
 # What each story is there to show; the files have the rest.
 SHOWN = {
@@ -129,6 +153,7 @@ SHOWN = {
     "deadlines": {"period-missing"},
     "caps": {"lab-cap-exceeded", "cap-unresolved"},
     "lineage": {"run-cap-exceeded", "checkpoint-regresses", "checkpoint-understated"},
+    "commitments": {"pause-breached", "commitment-exists", "bad-commitment", "pledge-exists"},
 }
 
 

@@ -83,7 +83,10 @@ VALUES: Final[dict[str, str]] = {
     "party_tables": format_party(_PARTY),
     "lab_tables": format_lab(_LAB),
     "party": "eastholm",
+    "quorum": "4",
+    "liars": "1",
 }
+_OF_EXIT: Final = {"quorum": "2", "liars": "0"}
 
 
 def template(name: str) -> str:
@@ -94,5 +97,5 @@ def template(name: str) -> str:
 def fill(name: str, **changes: str) -> bytes:
     """Return a template filled in, with the id "NAME" and any values changed."""
     text = template(name)
-    values = VALUES | {"id": name} | changes
+    values = VALUES | (_OF_EXIT if name == "exit" else {}) | {"id": name} | changes
     return fill_template(text, {key: values[key] for key in placeholders(text)}).encode()

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import pytest
 from agreements import edit
+from commitment_templates import fill
 from commitments import ENTRY, MEMBERS, TRIGGERS, build_commitment, compiled
 from vectors import VECTORS, check_file, check_json
 
 from pacekeeper.protocol.documents.commitment import DocumentError, compile_commitment
 from pacekeeper.protocol.documents.commitment_lint import lint_commitment
 from pacekeeper.protocol.documents.commitment_model import Growth, Kind, Pause, SlowDown
+from pacekeeper.protocol.documents.model import Quorum
 
 FOLDER: Final = VECTORS / "commitments"
 
@@ -298,6 +300,21 @@ def test_what_a_document_compiles_to() -> None:
     assert terms.release_others
     assert compiled(build_commitment("slow-down")).measure == SlowDown(10**9, 3_600_000)
     assert compiled(build_commitment("growth")).measure == Growth(30, 90, 50_000, 10**13, 0)
+
+
+def test_the_quorum_that_an_act_leaves_is_one() -> None:
+    """SPEC commitments-45: with 4 parties, 3 and 1; an accession makes 5, an exit 3."""
+    members = dataclasses.replace(MEMBERS, quorum=Quorum(4, 3, 1))
+    for name, few in (("accession", "3"), ("exit", "1")):
+        assert compile_commitment(fill(name), members).act is not None
+        for document in (fill(name, quorum=few), fill(name).replace(b"[quorum]", b"[timing]")):
+            with pytest.raises(DocumentError):
+                compile_commitment(document, members)
+    with pytest.raises(DocumentError):
+        compile_commitment(build_commitment("exit"), members)
+    with pytest.raises(DocumentError):
+        compile_commitment(build_commitment("amendment", quorum={"quorum": 4, "liars": 1}), members)
+    compile_commitment(build_commitment("amendment"), members)
 
 
 def test_without_members_a_document_is_checked_by_itself() -> None:

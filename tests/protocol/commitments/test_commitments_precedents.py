@@ -14,10 +14,11 @@ import pytest
 from commitments import build_commitment
 from vectors import VECTORS, check_json
 
+from pacekeeper.protocol.commitments.growth import growth_windows
 from pacekeeper.protocol.commitments.player import Player, Step
 from pacekeeper.protocol.commitments.registry import Registry
 from pacekeeper.protocol.documents.commitment import compile_commitment
-from pacekeeper.protocol.documents.commitment_model import Members
+from pacekeeper.protocol.documents.commitment_model import Growth, Members
 from pacekeeper.protocol.units import format_time, parse_time
 
 FOLDER: Final = VECTORS / "commitments" / "precedents"
@@ -58,7 +59,8 @@ class Precedent:
             seen = registry.constraints_on(lab, ms(date))
             held = [[hold.above_gflop, list(hold.commitments)] for hold in seen.holds]
             caps = [[limit.cap.id, limit.cap.limit, limit.commitment] for limit in seen.caps]
-            gates.append({"at": date, "lab": lab, "holds": held, "caps": caps})
+            growth = [list(limit.commitments) for limit in seen.growth]
+            gates.append({"at": date, "lab": lab, "holds": held, "caps": caps, "growth": growth})
 
         for order, proposal in enumerate(self.proposals):
             events.append((ms(proposal[0]), order, lambda proposal=proposal: propose(*proposal)))  # type: ignore[misc]
@@ -252,19 +254,27 @@ def supreme_interest() -> Precedent:
 
 def ets() -> Precedent:
     document = build_commitment(
-        "cap",
+        "growth",
         "trading-year",
         entry=entry("2026-12-01", parties=2, effective="2027-01-01T00:00:00Z"),
         withdrawal={"before_entry": "none", "cut_off": None, "notice": None},
         without=["lifting"],
-        cap=[{"id": "allowance", "kind": "lab", "limit": "1e24 FLOP", "window": "365 periods"}],
+        growth={
+            "window": "365 periods",
+            "baseline": "730 periods",
+            "growth": "0 %",
+            "floor": "1e24 FLOP",
+            "banking": "20 %",
+            "debt": "100 %",
+        },
         term={"expires": "2031-01-01T00:00:00Z"},
     )
     return Precedent(
-        why="an emissions trading system: a yearly allowance in force for everyone from a date, that nobody leaves",
-        not_expressed="surrendering by a date what was used, a penalty for each missing unit, and debt that is carried "
-        "into the next year: a cap judges each window by itself, and an overrun is a violation that no later saving "
-        "mends. Publishing who is over its cap needs no term, since everybody derives it",
+        why="an emissions trading system: a yearly allowance for everyone from a date on, that nobody leaves, with "
+        "what is unused banked and what is missing owed in the next year; see ets-years.json for the years",
+        not_expressed="surrender by a date of its own (an account's due time is the agreement's), a penalty in money, "
+        "trade between labs, and an allowance that falls from year to year below the floor. Publishing who is over "
+        "needs no term, since everybody derives it",
         members=members(["norland", "sudland", "westmere"]),
         proposals=[("2026-01-01", "norland", document)],
         statements=[
@@ -275,6 +285,20 @@ def ets() -> Precedent:
         until="2031-06-01",
         gates=[("2026-12-31", "lab-of-norland"), ("2027-01-01", "lab-of-norland"), ("2031-01-01", "lab-of-norland")],
     )
+
+
+def ets_years() -> dict[str, Any]:
+    """Four years of one lab under the terms of ets(): saving, overrun, debt worked off."""
+    precedent = ets()
+    measure = compile_commitment(precedent.proposals[0][2], precedent.members).measure
+    assert isinstance(measure, Growth)
+    unit = 10**12  # a thousandth of the yearly allowance
+    used = {year * 365: share * unit for year, share in ((0, 700), (1, 1_500), (2, 400), (3, 1_000))}
+    return {
+        "why": "allowance, banking, and debt that is carried over, in gigaFLOP",
+        "used": used,
+        "years": [window._asdict() | {"overrun": window.overrun} for window in growth_windows(measure, used, 0, 1_459)],
+    }
 
 
 def halt_exit() -> Precedent:
@@ -329,6 +353,14 @@ PRECEDENTS: Final[dict[str, Callable[[], Precedent]]] = {
 def test_vectors_of_precedents_are_as_the_code_says(name: str) -> None:
     """SPEC commitments-18, SPEC commitments-19, SPEC commitments-25, SPEC commitments-31."""
     check_json(FOLDER / f"{name}.json", PRECEDENTS[name]().played())
+
+
+def test_vectors_of_a_true_up_with_carried_debt() -> None:
+    """SPEC commitments-44."""
+    years = ets_years()
+    check_json(FOLDER / "ets-years.json", years)
+    assert [year["carried"] // 10**12 for year in years["years"]] == [0, 200, -300, 200]
+    assert [year["overrun"] // 10**12 for year in years["years"]] == [0, 300, 0, 0]
 
 
 def line(played: dict[str, Any], what: str, who: str = "", of: int = 0) -> list[str]:

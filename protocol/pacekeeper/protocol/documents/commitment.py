@@ -133,6 +133,7 @@ def _growth(table: TableReader) -> Growth:
         growth_ppm=table.read("growth", values.as_percent, 0),
         floor_gflop=table.read("floor", values.as_flop, 1),
         banking_ppm=table.optional("banking", values.as_percent, 0),
+        debt_ppm=table.optional("debt", values.as_percent, 0),
     )
 
 

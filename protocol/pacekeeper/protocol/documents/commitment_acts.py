@@ -25,6 +25,7 @@ from pacekeeper.protocol.documents.commitment_model import (
     KeyReplacements,
     Kind,
 )
+from pacekeeper.protocol.documents.model import Quorum
 from pacekeeper.protocol.documents.terms import TableReader, TermsReader
 
 ROLES: Final = ("party", "verifier", "lab", "log")
@@ -38,10 +39,11 @@ def read_act(kind: Kind, terms: TermsReader) -> Act | None:
             return Accession(
                 parties=tuple(read_party(table) for table in terms.any("party", MAX_PARTIES)),
                 labs=tuple(read_lab(table) for table in terms.any("lab", limits.MAX_LABS)),
+                quorum=_quorum(terms),
             )
         case Kind.EXIT:
             table = terms.one("exit")
-            leaving = Exit(table.ident("party"))
+            leaving = Exit(table.ident("party"), _quorum(terms))
             table.close()
             return leaving
         case Kind.AMENDMENT:
@@ -53,16 +55,22 @@ def read_act(kind: Kind, terms: TermsReader) -> Act | None:
 
 
 def _amendment(terms: TermsReader) -> Amendment:
-    timing, quorum = terms.maybe("timing"), terms.maybe("quorum")
+    timing = terms.maybe("timing")
     margins, resolution = terms.maybe("margins"), terms.maybe("resolution")
     caps = tuple(read_cap(table) for table in terms.any("cap", limits.MAX_CAPS))
     return Amendment(
         timing=None if timing is None else read_timing(timing),
-        quorum=None if quorum is None else read_quorum(quorum, 0),
+        quorum=_quorum(terms),
         margins=None if margins is None else read_margins(margins),
         indeterminate_periods=None if resolution is None else read_resolution(resolution),
         caps=caps or None,
     )
+
+
+def _quorum(terms: TermsReader) -> Quorum | None:
+    """The number of verifiers follows from who is a party then, and not from this document."""
+    table = terms.maybe("quorum")
+    return None if table is None else read_quorum(table, 0)
 
 
 def _key(table: TableReader) -> KeyReplacement:

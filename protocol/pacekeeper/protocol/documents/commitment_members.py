@@ -11,6 +11,7 @@ from pacekeeper.protocol.commitments.pledges import Condition, Roll
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment_model import (
     Accession,
+    Amendment,
     Commitment,
     Exit,
     KeyReplacements,
@@ -52,6 +53,7 @@ def check_members(commitment: Commitment, tables: list[Table], members: Members)
     yield from _check_reporters(commitment, tables, members)
     yield from _check_lease(commitment, tables, members)
     yield from _check_act(commitment, tables, members)
+    yield from _check_quorum(commitment, tables, members)
 
 
 def _check_scope(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:
@@ -152,6 +154,24 @@ def _check_act(commitment: Commitment, tables: list[Table], members: Members) ->
                     yield DocumentError(table.line_of("holder"), f'holder: there is no {role} "{holder}"')
         case _:
             return
+
+
+def _check_quorum(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:
+    # SPEC commitments-45: the quorum that an act leaves MUST be one by documents-17 for the parties that it leaves.
+    act = commitment.act
+    if not isinstance(act, Accession | Exit | Amendment):
+        return
+    joining = len(act.parties) if isinstance(act, Accession) else 0
+    n = len(members.parties) + joining - isinstance(act, Exit)
+    terms = act.quorum or members.quorum
+    if terms is None or (act.quorum is None and n == len(members.parties)):
+        return
+    q, f = terms.quorum, terms.liars
+    if 2 * q - n <= f or q > n - f:
+        named = any(table.name == "quorum" for table in tables)
+        line = line_in(tables, "quorum", "quorum") if named else line_in(tables, "commitment", "kind")
+        message = f"quorum: {q} of the {n} that there would be, {f} of them lying, is none; say in [quorum] which is"
+        yield DocumentError(line, message)
 
 
 def _check_new_keys(

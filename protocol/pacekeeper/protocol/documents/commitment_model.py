@@ -50,13 +50,15 @@ class SlowDown:
 @dataclass(frozen=True, slots=True)
 class Growth:
     """A lab's compute in window periods is at most (1 + growth) x that of the baseline periods before, scaled to the
-    window, and never limited below the floor. Of what is left unused, up to banking x the limit is carried over."""
+    window, and never limited below the floor. Of what is left unused, up to banking x the limit is carried over; of
+    what is used too much, debt x the overrun is taken off the next window, and off those after it."""
 
     window: int
     baseline: int
     growth_ppm: int
     floor_gflop: int
     banking_ppm: int
+    debt_ppm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +73,19 @@ Measure = Pause | SlowDown | Growth | CapLimits
 
 @dataclass(frozen=True, slots=True)
 class Accession:
-    """Parties and labs that join the agreement."""
+    """Parties and labs that join the agreement, and the quorum that it then has, if another."""
 
     parties: tuple[Party, ...]
     labs: tuple[Lab, ...]
+    quorum: Quorum | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A party that leaves the agreement, with its labs, on the terms that the others certify."""
+    """A party that leaves the agreement, with its labs, and the quorum that it then has, if another."""
 
     party: str
+    quorum: Quorum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +253,11 @@ class Commitment:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Who is a participant of the agreement at a moment: parties, labs with their party, what clocks may differ, and
-    every key and TLS pin that has been in use."""
+    """Who is a participant of the agreement at a moment: parties, labs with their party, what clocks may differ, every
+    key and TLS pin that has been in use, and the quorum's terms."""
 
     parties: frozenset[str]
     labs: Mapping[str, str]
     tolerance_ms: int = 0
     keys: frozenset[bytes] = frozenset()
+    quorum: Quorum | None = None

@@ -50,7 +50,8 @@ def apply_pledge(state: State, statement: pb.Pledge, _id: bytes, _found: list[Vi
     standing = registry.standing(statement.commitment)
     if statement.digest != standing.terms.digest:
         raise Refused(Code.BAD_COMMITMENT, f'"{statement.commitment}" has another document than the one pledged to')
-    _tell_clean_periods(state, registry, [*standing.pledges, statement.participant])
+    if standing.terms.entry.clean_periods:
+        _tell_clean_periods(state, registry, [*standing.pledges, statement.participant])
     registry.pledge(
         statement.participant,
         statement.commitment,

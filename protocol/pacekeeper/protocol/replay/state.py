@@ -115,7 +115,8 @@ class State:
     def clean_periods(self, participant: str) -> int:
         """How many periods in a row, up to the last that fell due, a lab has been without violation; a party with all
         its labs."""
-        labs = [lab for lab in self.labs.values() if participant in (lab.id, lab.party)]
+        own = self.labs.get(participant)
+        labs = [own] if own else [lab for lab in self.labs.values() if lab.party == participant]
         due = min((lab.due_period for lab in labs), default=self.agreement.period_of(self.last_time_ms))
         since = max((self.unclean.get(who, 0) for who in (participant, *(lab.id for lab in labs))), default=0)
         return max(0, due - max(since, self.first_period))
