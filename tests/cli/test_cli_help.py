@@ -37,7 +37,7 @@ COMMANDS = dict(all_commands(root))
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("log",), ("agreement",), ("audit",), ("doctor",), ("keygen",)], ids=" ".join
+    "arguments", [(), ("log",), ("agreement",), ("audit",), ("commitment",), ("doctor",), ("keygen",)], ids=" ".join
 )
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     """SPEC cli-9."""
@@ -52,7 +52,7 @@ def test_the_top_lists_every_command_in_a_sentence() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pacekeeper.cli.main", "--help"], capture_output=True, text=True, check=True
     )
-    for name in ("agreement", "audit", "demo", "doctor", "keygen", "lab", "log", "verifier"):
+    for name in ("agreement", "audit", "commitment", "demo", "doctor", "keygen", "lab", "log", "verifier"):
         assert f"\n  {name} " in done.stdout
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pacekeeper.audit.report import CANNOT_SHOW, describe_violation, lab_standing, lab_total, verdict_sentence
 from pacekeeper.audit.result import AuditResult
+from pacekeeper.audit.story import export_commitment
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -62,6 +63,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
             {"cap": cap, "subject": subject, "outcome": str(status.outcome), "compute": status.bounds._asdict()}
             for (cap, subject), status in sorted(state.cap_status.items())
         ],
+        "commitments": [export_commitment(state, standing) for standing in state.commitments.standings().values()],
         "violations": [
             {
                 "kind": str(violation.kind),

@@ -10,6 +10,8 @@ import base64
 from collections.abc import Iterator
 
 from pacekeeper.audit.result import AuditResult, CheckedFinding, Exit
+from pacekeeper.audit.story import CONDUCT, conduct_under, describe_now, headline, tell_story
+from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome
 from pacekeeper.protocol.documents.agreement import Agreement, Lab
 from pacekeeper.protocol.documents.describe import exact_flop
@@ -23,6 +25,8 @@ from pacekeeper.v1 import statements_pb2 as pb
 CANNOT_SHOW = (
     "clusters and runs that nobody declared",
     "whether a signed figure is true: a signed lie stays a lie until somebody measures",
+    "whether a lab stopped or slowed down as a commitment says: only what it attested of that time",
+    "whether an indicator measures what it is meant to, and whether its reporter tells the truth",
     "weights that were stolen, imported or handed on outside the log",
     "anything that happened after the last entry",
     "another log shown to others: this view is not cross-checked unless the verifiers were asked (standard error says)",
@@ -100,6 +104,9 @@ def _record(result: AuditResult, state: State) -> Iterator[str]:
     yield ""
     yield "Caps"
     yield from _caps(state)
+    if agreement.rules_version > 1:
+        yield ""
+        yield from _commitments(state)
     yield ""
     yield f"Violations ({len(state.violations)})"
     for violation in state.violations:
@@ -145,6 +152,8 @@ def lab_standing(state: State, lab: str) -> str:
     words = []
     if kinds & {ViolationKind.RUN_CAP, ViolationKind.LAB_CAP, ViolationKind.UNRESOLVED}:
         words.append("OVER A CAP")
+    if kinds & CONDUCT:
+        words.append("IN BREACH OF A COMMITMENT")
     if ViolationKind.PERIOD_MISSING in kinds:
         words.append("LATE")
     if ViolationKind.UNDERSTATED in kinds:
@@ -185,6 +194,25 @@ def _caps(state: State) -> Iterator[str]:
                 yield f"    {subject}: {status.outcome}, {_range(status.bounds)}"
 
 
+def _commitments(state: State) -> Iterator[str]:
+    """SPEC audit-17: the story of every commitment MUST be told in the order of the log, and then how it stands."""
+    standings = state.commitments.standings()
+    yield f"Commitments ({len(standings)})"
+    for standing in standings.values():
+        yield f"  {headline(standing)}"
+        for sentence in (*tell_commitment(state, standing), *describe_now(standing)):
+            yield f"    {sentence}"
+    if not standings:
+        yield "  none"
+
+
+def tell_commitment(state: State, standing: Standing) -> Iterator[str]:
+    """Yield what happened to a commitment, in order, with the violations under it."""
+    breaches = conduct_under(state, standing.terms.id)
+    words = [describe_violation(violation, state.agreement) for violation in breaches]
+    return tell_story(standing, words, [violation.index for violation in breaches])
+
+
 def describe_violation(violation: Violation, agreement: Agreement) -> str:
     """Put a violation into one sentence."""
     where = f"entry {violation.index}, {format_time(violation.time_ms)}, {violation.kind}: {violation.subject}"
@@ -199,6 +227,19 @@ def describe_violation(violation: Violation, agreement: Agreement) -> str:
         case ViolationKind.UNRESOLVED:
             time = count_of(agreement.indeterminate_periods, "period")
             return f"{where} left {violation.cap} ({exact_flop(violation.limit)}) undecided for {time}, {bounds}"
+        case ViolationKind.PAUSE:
+            runs = ", ".join(violation.sources)
+            return (
+                f"{where} trained on in period {violation.period} while {violation.cap} held {runs}: {bounds} too much"
+            )
+        case ViolationKind.RATE:
+            allowed = exact_flop(violation.limit)
+            return f"{where} used {bounds} in period {violation.period}, where {violation.cap} allows {allowed}"
+        case ViolationKind.UNSPLIT:
+            return (
+                f"{where} did not split its account of period {violation.period} in time, where {violation.cap} began, "
+                "bit or ended"
+            )
         case ViolationKind.RUN_CAP if len(violation.sources) > 1:
             return f"{where} used {bounds} over {exact_flop(violation.limit)}, as {' + '.join(violation.sources)}"
         case _:

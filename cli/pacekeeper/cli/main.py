@@ -15,6 +15,7 @@ import click
 _COMMANDS: Final = {
     "agreement": ("agreement", "Write, check, sign and assemble the founding agreement."),
     "audit": ("audit", "Re-derive the whole record from a log and one fingerprint."),
+    "commitment": ("commitment", "Write, foresee, propose, pledge to, follow and lift commitments."),
     "demo": ("demo", "Watch labs train, countries verify and an audit convict, on this machine."),
     "doctor": ("doctor", "Check a role's configuration, keys, clock, disk and reach, and say what to do."),
     "keygen": ("keygen", "Make a participant's keys, TLS certificate and public identity file."),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 
 import click
 
-from pacekeeper.cli.console import Sentence, echo_json, progress, sentences
+from pacekeeper.cli.console import echo_json, sentences
 
 
 @click.command()
@@ -25,42 +24,14 @@ def command(location: str, fingerprint: str, at: int | None, as_json: bool, jobs
     the live log is stale.
     """
     from pacekeeper.audit.export import export
-    from pacekeeper.audit.live import cross_check, stale_ms
     from pacekeeper.audit.report import write_report
-    from pacekeeper.audit.result import Exit
-    from pacekeeper.audit.verify import audit
-    from pacekeeper.client.collector import settle
-    from pacekeeper.client.fetch import open_source
-    from pacekeeper.protocol.text import printable
-    from pacekeeper.protocol.units import format_duration
+    from pacekeeper.audit.result import AuditResult
+    from pacekeeper.cli.auditing import audited
 
-    try:
-        wanted = bytes.fromhex(fingerprint)
-    except ValueError:
-        wanted = b""
-    if len(wanted) != 32:
-        raise Sentence("a fingerprint has 64 hexadecimal digits", 2)
-    live = "://" in location
-    source = open_source(location)
-    settle()
-    try:
-        with progress("auditing") as report_progress:
-            try:
-                result = audit(source, wanted, at=at, jobs=jobs, progress=report_progress)
-            except ValueError as error:
-                raise Sentence(str(error), 2) from None
-        said = cross_check(source, result) if live and not offline else ["view not cross-checked: nobody was asked"]
-    finally:
-        source.close()
-    for sentence in said:
-        click.echo(printable(sentence), err=True)
-    if as_json:
-        echo_json(export(result))
-    else:
-        click.echo(write_report(result), nl=False)
-    if result.status == Exit.FAILED or result.head is None or result.state is None:
-        return int(result.status)
-    age, stale = stale_ms(result, int(time.time() * 1000))
-    stale_words = "; STALE" if stale else ""
-    click.echo(f"freshness: the head is {format_duration(age // 1000 * 1000)} old{stale_words}", err=True)
-    return int(Exit.TEMPORARY if stale and live else result.status)
+    def show(result: AuditResult) -> None:
+        if as_json:
+            echo_json(export(result))
+        else:
+            click.echo(write_report(result), nl=False)
+
+    return audited(location, fingerprint, at=at, jobs=jobs, offline=offline, show=show)

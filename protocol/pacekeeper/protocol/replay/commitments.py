@@ -20,7 +20,7 @@ from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
 
-_JUDGED: Final = frozenset({Kind.PAUSE, Kind.SLOW_DOWN})
+JUDGED: Final = frozenset({Kind.PAUSE, Kind.SLOW_DOWN})
 
 
 def apply_commitment(
@@ -35,7 +35,7 @@ def apply_commitment(
         terms = compile_commitment(statement.document, state.members)
     except DocumentError as error:
         raise Refused(Code.BAD_COMMITMENT, str(error)) from None
-    if terms.kind not in _JUDGED:
+    if terms.kind not in JUDGED:
         raise Refused(Code.BAD_COMMITMENT, f"rules version 2 does not know how to judge or perform {terms.kind}")
     state.commitments.propose(terms, statement.proposer, state.size, state.last_time_ms)
     take_deadlines(state)

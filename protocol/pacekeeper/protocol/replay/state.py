@@ -74,7 +74,7 @@ class State:
         self.finding_keys: set[bytes] = set()
         self.understated: set[int] = set()  # leaf indices of checkpoint records that were found understated
         self.ticks = 0
-        self.members = _members(agreement)
+        self.members = members_of(agreement)
         self.commitments = Registry(self.members)
         self.unclean: dict[str, int] = {}  # participant -> the period after the last one with a violation of its
         self.conduct: dict[tuple[str, str], Conduct] = {}  # (commitment, subject) -> what was attested under it
@@ -230,7 +230,8 @@ class State:
         }
 
 
-def _members(agreement: Agreement) -> Members:
+def members_of(agreement: Agreement) -> Members:
+    """Return who the members of an agreement are at its founding, with every key that is in use."""
     keys = {agreement.log.statement_key, agreement.log.tls_spki, agreement.log.key.public_key}
     for party in agreement.parties:
         verifier = party.verifier

@@ -1,0 +1,105 @@
+"""One statement on the log, from reading what is there to knowing what it brought about.
+
+1. Follow the log from entry 0, which must be the bundle's agreement; every entry is covered by its quorum's cosigned
+   checkpoint before it is looked at, and replayed with its signatures verified.
+2. Build the statement from the replayed state: digest, round and the index of the pledge that stands.
+3. Sign it, submit it, and verify the receipt, quorum and inclusion.
+4. Follow on to the statement's own entry, and look at the commitments as they then stand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import Message
+
+from pacekeeper.cli.commitments.caller import Caller
+from pacekeeper.cli.console import USAGE, Sentence, progress
+from pacekeeper.client.collector import settle
+from pacekeeper.client.errors import Outage, TemporaryFailure
+from pacekeeper.client.follow import VerifiedBatch
+from pacekeeper.client.receipts import SubmitRefused, WitnessedReceipt
+from pacekeeper.client.submit import LogClient
+from pacekeeper.protocol.documents.agreement import Agreement
+from pacekeeper.protocol.envelope import encode
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay import State, apply, genesis
+from pacekeeper.protocol.statements import parse_statement, seal
+
+Build = Callable[[State, str], Message]
+
+_PATIENCE_S: Final = 30.0  # without a further entry: a quorum that takes longer than this is not at work
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A statement that is on the log: its verified receipt, and the state after its entry."""
+
+    receipt: WitnessedReceipt
+    state: State
+
+
+def act(caller: Caller, build: Build) -> Outcome:
+    """Put one statement on the log. build(state, who) makes it.
+
+    Raises Refused for what the replayed log already rules out, Sentence with the log's code when the log refuses it,
+    and TemporaryFailure when it has no final outcome: the same command may then be given again.
+    SPEC cli-17: nothing MUST be signed before the log was replayed under the bundle's agreement, and nothing be called
+    done without a receipt that verifies.
+    """
+    return asyncio.run(_act(caller, build))
+
+
+async def _act(caller: Caller, build: Build) -> Outcome:
+    agreement = caller.agreement
+    async with LogClient(agreement.log.address, caller.credentials, agreement) as log:
+        reading = Reading(agreement, log.follow())
+        with progress("replaying") as report:
+            state = await reading.reach((await log.status()).size, report)
+        settle()
+        envelope = seal(build(state, caller.who), [caller.key])
+        parse_statement(envelope)  # a field that no log takes is better refused here, with nothing sent
+        [answer] = await log.submit([encode(envelope)])
+        if isinstance(answer, SubmitRefused):
+            raise Sentence(f"the log refused it: {answer.message} ({answer.code})", USAGE)
+        assert isinstance(answer, WitnessedReceipt), "nothing less was asked for"
+        return Outcome(answer, await reading.reach(answer.index + 1))
+
+
+class Reading:
+    """The log's verified entries, replayed as they come."""
+
+    def __init__(self, agreement: Agreement, batches: AsyncIterator[VerifiedBatch]) -> None:
+        self._agreement = agreement
+        self._batches = batches
+        self._state: State | None = None
+
+    async def reach(self, size: int, report: Callable[[int, int], None] = lambda _done, _total: None) -> State:
+        """Replay until there are at least so many entries; return the state. TemporaryFailure if they do not come."""
+        while self._state is None or self._state.size < size:
+            for entry in (await self._next(size)).entries:
+                self._take(entry)
+            assert self._state is not None
+            report(self._state.size, size)
+        return self._state
+
+    async def _next(self, size: int) -> VerifiedBatch:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await anext(self._batches)
+        except TimeoutError:
+            sentence = f"the log does not show the quorum's checkpoint of its {size} entries"
+            raise TemporaryFailure(Outage.DEADLINE_EXCEEDED, sentence) from None
+        except StopAsyncIteration:
+            raise TemporaryFailure(Outage.UNREACHABLE, "the log's stream of entries has ended") from None
+
+    def _take(self, entry: bytes) -> None:
+        if self._state is not None:
+            apply(self._state, entry)
+            return
+        self._state = genesis(entry)
+        if self._state.agreement.fingerprint != self._agreement.fingerprint:
+            raise Refused(Code.WRONG_AGREEMENT, "the log begins with another agreement than the bundle's")

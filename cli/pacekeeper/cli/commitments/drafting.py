@@ -1,0 +1,107 @@
+"""Drafting a commitment: a template filled in as far as one knows, and every fault of what was written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from pacekeeper.cli.founding import shipped_file
+from pacekeeper.client.bundle import load_bundle
+from pacekeeper.client.errors import ConfigError
+from pacekeeper.protocol.documents.agreement import Agreement
+from pacekeeper.protocol.documents.blocks import DocumentError
+from pacekeeper.protocol.documents.commitment import compile_commitment
+from pacekeeper.protocol.documents.commitment_lint import lint_commitment
+from pacekeeper.protocol.documents.lint import Problem
+from pacekeeper.protocol.documents.template import placeholders
+from pacekeeper.protocol.limits import MAX_DOCUMENT_BYTES
+from pacekeeper.protocol.replay.commitments import JUDGED
+from pacekeeper.protocol.replay.state import members_of
+
+_PLACEHOLDER: Final = re.compile(r"\{\{([^{}\n]{0,80})\}?\}?")
+
+
+def read_document(path: Path) -> bytes:
+    """Return a document's bytes. ConfigError when there is none; one that is too long is cut, and then refused."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_DOCUMENT_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
+    """Read "key=value" options. ConfigError for another form, or for a key that comes twice."""
+    found: dict[str, str] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f'--set "{setting}": expected key=value')
+        if key in found:
+            raise ConfigError(f'--set "{setting}": "{key}" is set twice')
+        found[key] = value
+    return found
+
+
+def fill_in(template: str, settings: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return the named template with these values put in, and the placeholders that remain, in their order.
+
+    SPEC cli-13: each value MUST be put in where its placeholder stands, and one that has no place be refused.
+    """
+    text = shipped_file(f"commitment-{template}.md", f"specs/templates/commitment-{template}.md").read_text("utf-8")
+    known = placeholders(text)
+    unused = sorted(settings.keys() - known)
+    if unused:
+        raise ConfigError(f'--set: the template {template} has no "{unused[0]}"; it has {", ".join(sorted(known))}')
+    # In one pass: what is put in is not looked at again.
+    filled = _PLACEHOLDER.sub(lambda match: settings.get(match[1], match[0]), text)
+    left = [match[1] for match in _PLACEHOLDER.finditer(text) if match[1] not in settings]
+    return filled, list(dict.fromkeys(left))
+
+
+def lint(document: bytes, bundle: Path | None) -> list[Problem]:
+    """Return every problem of a document, in the order of lines; with a bundle, also what its members make one.
+
+    SPEC cli-14: every fault MUST be listed with its line; given the bundle, also whom the document names wrongly.
+    """
+    agreement = None if bundle is None else load_bundle(bundle).agreement
+    problems = lint_commitment(document, None if agreement is None else members_of(agreement))
+    open_places = _unfilled(document)
+    if open_places:
+        problems = open_places
+    elif not any(problem.severity == "error" for problem in problems):
+        problems = sorted([*_not_admitted(document, agreement), *problems], key=lambda problem: problem.line)
+    return problems
+
+
+def _unfilled(document: bytes) -> list[Problem]:
+    """Name every placeholder that was left in, where the compiler stops at the first."""
+    found = []
+    for number, line in enumerate(document.decode("utf-8", "replace").split("\n"), start=1):
+        for match in _PLACEHOLDER.finditer(line):
+            found.append(Problem(number, "error", f'placeholder "{match[1]}" is still to be filled in'))
+    return found
+
+
+def _not_admitted(document: bytes, agreement: Agreement | None) -> list[Problem]:
+    """Warn of what compiles and would be refused on the log all the same."""
+    lines = document.decode().split("\n")
+    line = next((number for number, text in enumerate(lines, start=1) if text == "[commitment]"), 1)
+    kind = compile_commitment(document).kind
+    if agreement is not None and agreement.rules_version < 2:
+        return [Problem(line, "warning", f"the agreement's rules version {agreement.rules_version} has no commitments")]
+    if kind not in JUDGED:
+        return [Problem(line, "warning", f"rules version 2 does not take the kind {kind} on the log")]
+    return []
+
+
+def check_document(path: Path, agreement: Agreement) -> bytes:
+    """Return a document that compiles for an agreement. DocumentError names the line, ConfigError the file."""
+    document = read_document(path)
+    try:
+        compile_commitment(document, members_of(agreement))
+    except DocumentError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return document

@@ -1,0 +1,111 @@
+"""`commitment status`: how commitments stand on a log that verifies, and nothing of one that does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pledged_world import PledgedWorld
+from published_log import PublishedLog, served
+
+Run = Callable[..., Any]
+Must = Callable[..., str]
+
+
+@pytest.fixture
+def pledged(tmp_path: Path) -> PublishedLog:
+    """A pause in force, with one vote for lifting it and one notice of withdrawal."""
+    world = PledgedWorld()
+    world.agreed(world.start(1))
+    world.pledge("eastholm", world.start(1) + 1_000)
+    world.lift("norland", world.start(1) + 40_000)
+    world.withdraw("eastholm", world.start(1) + 41_000)
+    return PublishedLog(world, tmp_path / "log")
+
+
+def status(log: PublishedLog, *words: object) -> tuple[object, ...]:
+    return ("commitment", "status", *words, log.directory, "--fingerprint", log.fingerprint.hex(), "--jobs", "0")
+
+
+def test_status_tells_how_a_commitment_stands_and_how_it_came_to(must: Must, pledged: PublishedLog) -> None:
+    """SPEC cli-15."""
+    told = must(*status(pledged, "halt"))
+    lines = [line.strip() for line in told.splitlines()]
+    assert lines[0].startswith('halt, "Test halt", pause, document ')
+    for expected in (
+        "now IN FORCE; entered into force at 2026-01-01T00:01:50Z",
+        "bites from 2026-01-01T00:02:10Z",
+        "ends at 2026-01-01T10:01:50Z",
+        "lifting takes parties>=2; for it: norland",
+    ):
+        assert expected in lines
+    assert any(line.startswith("pledge of norland (entry ") and "if with sudland: bound from" in line for line in lines)
+    assert any(line.startswith("pledge of eastholm") and "notice given, leaves at 2026-01-31" in line for line in lines)
+    story = told[told.index("time line") :]
+    order = [
+        "proposed by norland",
+        "pledged by sudland",
+        "conditions are met",
+        "in force",
+        "speaks for",
+        "gives notice",
+    ]
+    assert [story.index(words) for words in order] == sorted(story.index(words) for words in order)
+
+
+def test_without_an_id_all_are_told(must: Must, pledged: PublishedLog) -> None:
+    assert must(*status(pledged)) == must(*status(pledged, "halt"))
+
+
+def test_status_as_json(must: Must, pledged: PublishedLog) -> None:
+    """SPEC cli-8."""
+    [halt] = json.loads(must(*status(pledged), "--json"))
+    assert (halt["commitment"], halt["phase"], halt["lift_votes"]) == ("halt", "in-force", ["norland"])
+    assert [one["participant"] for one in halt["pledges"] if one["leaves_ms"]] == ["eastholm"]
+
+
+def test_status_at_an_earlier_size(must: Must, pledged: PublishedLog) -> None:
+    index = next(m.index for m in pledged.world.state.commitments.timeline("halt") if m.what == "pledged")
+    assert "now open for pledges" in must(*status(pledged), "--at", index + 1)
+    assert must(*status(pledged), "--at", 2) == "no commitment has been proposed\n"
+
+
+def test_an_unknown_commitment_is_a_sentence(pacekeeper: Run, pledged: PublishedLog) -> None:
+    """SPEC cli-1, cli-2."""
+    outcome = pacekeeper(*status(pledged, "no\x1bsuch"))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert 'there is no commitment "no\\u{1b}such" (unknown-commitment)' in outcome.err
+
+
+def test_nothing_is_told_of_a_log_that_does_not_verify(pacekeeper: Run, pledged: PublishedLog) -> None:
+    """SPEC cli-15."""
+    outcome = pacekeeper("commitment", "status", pledged.directory, "--fingerprint", "0" * 64)
+    assert (outcome.status, outcome.out) == (3, "")
+    assert "does not verify (1 fault): entry 0: wrong-agreement" in outcome.err
+    pledged.write(cosigners=("norland",))
+    outcome = pacekeeper(*status(pledged))
+    assert (outcome.status, outcome.out) == (3, "")
+    assert "no-quorum" in outcome.err
+
+
+def test_a_live_log_that_stands_still_is_stale(pacekeeper: Run, pledged: PublishedLog) -> None:
+    """SPEC cli-7: what is told is told, and the exit status says that it is old."""
+    with served(pledged.directory) as url:
+        fingerprint = pledged.fingerprint.hex()
+        outcome = pacekeeper("commitment", "status", url, "--fingerprint", fingerprint, "--offline", "--jobs", "0")
+    assert outcome.status == 4
+    assert "now IN FORCE" in outcome.out
+    assert "STALE" in outcome.err
+
+
+def test_violations_do_not_change_the_exit_status(must: Must, tmp_path: Path) -> None:
+    world = PledgedWorld()
+    world.agreed(world.start(1))
+    world.to(world.end(1))
+    world.attest("borealis", 1, {"run-1": 0})
+    world.to(world.end(2))
+    world.attest("borealis", 2, {"run-1": 40})
+    assert "pause-breached: borealis trained on" in must(*status(PublishedLog(world, tmp_path / "log")))
