@@ -71,10 +71,10 @@ def run_training(size: str, directory: Path) -> dict[str, Any]:
         spent = {name: seconds - first[name] for name, seconds in _beside_s(beside).items()}
         beside_s = sum(spent.values())
         step_s = time.process_time() - cpu - beside_s
+        flop = meter.flop // meter.steps  # before the calls below, which are no steps of this model
         probes.take()
         call_us = _call_us(meter_step(meter, _nothing, steps=0), parameters, text, shape.calls)
         raw_step_us = _raw_step_us(meter, shape.calls)
-        flop = meter.flop // meter.steps
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
         "flop": flop,

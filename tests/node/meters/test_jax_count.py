@@ -201,6 +201,17 @@ def test_a_metered_step_counts_once_per_shape_and_then_only_adds(gate: Recording
     assert (gate.job.flop, gate.job.steps) == (11 * 2 * 4**3 + 2 * 8**3 + 2 * 2**3, 12)
 
 
+def test_arrays_of_one_type_count_by_their_shape_and_dtype(gate: RecordingGate) -> None:
+    """SPEC metering-15: JAX's arrays, NumPy's and numbers, in any order, once their types are known."""
+    with Meter.open("run-1", settings=gate.settings()) as meter:
+        metered = meter_step(meter, lambda x, scale: (x @ x) * scale)
+        for size in (2, 3, 2):
+            for x in (jnp.ones((size, size)), np.ones((size, size), np.float32), jnp.ones((size, size), jnp.int32)):
+                for scale in (2.0, jnp.ones(()), np.float32(2)):
+                    metered(x, scale)
+        assert meter.flop == 9 * (2 * 2**3 + 2 * 3**3 + 2 * 2**3)
+
+
 def test_static_arguments_choose_their_own_count(gate: RecordingGate) -> None:
     def step(x: Any, rounds: int) -> Any:
         for _ in range(rounds):

@@ -53,7 +53,10 @@ class UnaryChannel:
             except TimeoutError:
                 self._drop()
                 raise Unreachable(f"no answer within {self._deadline_s:g} s") from None
-            except (OSError, BrokenConnection) as error:
+            except OSError as error:
+                self._drop()
+                raise Unreachable(f"{self._path}: {error.strerror or error}") from None
+            except BrokenConnection as error:
                 self._drop()
                 raise Unreachable(str(error)) from None
 
