@@ -56,23 +56,25 @@ def headline(standing: Standing) -> str:
     return f'{terms.id}, "{printable(terms.title)}", {terms.kind}, document {terms.digest.hex()}'
 
 
+def tell_moments(standing: Standing) -> Iterator[tuple[Moment, str]]:
+    """Yield what happened, in sentences, each with its moment (the first, where several are told together)."""
+    for _, moments in groupby(standing.timeline, key=_group_of):
+        together = list(moments)
+        yield together[0], _happened(standing, together[0], ", ".join(moment.who for moment in together))
+
+
 def tell_entry(standing: Standing, index: int) -> Iterator[str]:
     """Yield what one entry brought about."""
-    for _, moments in groupby((m for m in standing.timeline if m.index == index), key=_group_of):
-        together = list(moments)
-        yield _happened(standing, together[0], ", ".join(moment.who for moment in together))
+    return (sentence for moment, sentence in tell_moments(standing) if moment.index == index)
 
 
 def tell_story(standing: Standing, violations: list[str], at: list[int]) -> Iterator[str]:
     """Yield what happened, one sentence each; violations, in words, became known at the entries `at`."""
     waiting = list(zip(at, violations, strict=True))
-    for (_, _, index, _), moments in groupby(standing.timeline, key=_group_of):
-        while waiting and waiting[0][0] < index:
+    for moment, sentence in tell_moments(standing):
+        while waiting and waiting[0][0] < moment.index:
             yield waiting.pop(0)[1]
-        together = list(moments)
-        first = together[0]
-        who = ", ".join(moment.who for moment in together)
-        yield f"entry {first.index}, {format_time(first.time_ms)}: {_happened(standing, first, who)}"
+        yield f"entry {moment.index}, {format_time(moment.time_ms)}: {sentence}"
     for _, sentence in waiting:
         yield sentence
 
@@ -122,8 +124,11 @@ def begins_ms(standing: Standing, moment: Moment) -> int:
     return standing.constraints_ms
 
 
-def describe_now(standing: Standing) -> Iterator[str]:
-    """Yield how a commitment stands, in sentences: its phase, who is bound, what is planned."""
+def describe_now(standing: Standing, *, entries: bool = True) -> Iterator[str]:
+    """Yield how a commitment stands, in sentences: its phase, who is bound, what is planned.
+
+    entries: whether there is a log with the pledges in it.
+    """
     terms = standing.terms
     rule = format_condition(terms.entry.rule)
     match standing.phase:
@@ -145,7 +150,8 @@ def describe_now(standing: Standing) -> Iterator[str]:
         return
     yield from _constraints(standing)
     for who in sorted(standing.pledges):
-        yield f"pledge of {who} (entry {standing.pledged_at[who]}), {_pledge_now(standing, who)}"
+        where = f" (entry {standing.pledged_at[who]})" if entries else ""
+        yield f"pledge of {who}{where}, {_pledge_now(standing, who)}"
     if standing.expires_ms is not None:
         yield f"ends at {format_time(standing.expires_ms)}" + (
             f", extended {count_of(standing.extensions, 'time')}" if standing.extensions else ""

@@ -1,13 +1,14 @@
-"""`pacekeeper commitment status`: how commitments stand on a log."""
+"""`pacekeeper commitment status, simulate`: how commitments stand on a log, and what one would do."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
 
 import click
 
-from pacekeeper.cli.console import echo_json, sentences
+from pacekeeper.cli.console import DIRECTORY, FILE, echo_json, sentences
 
 
 @click.command()
@@ -50,4 +51,67 @@ def status(
     return 0 if found == Exit.VIOLATIONS else found
 
 
-COMMANDS: Final = (status,)
+@click.command()
+@click.argument("document", type=FILE)
+@click.option("--bundle", type=DIRECTORY, required=True, help="The agreement bundle: who the participants are.")
+@click.option(
+    "--pledge",
+    "pledges",
+    multiple=True,
+    required=True,
+    metavar="ID[:DEMANDS][@TIME]",
+    help='A pledge, such as "norland:parties>=3, labs>=1|with sudland@2026-02-01T00:00:00Z"; repeat.',
+)
+@click.option("--withdraw", "withdrawals", multiple=True, metavar="ID[@TIME]", help="A withdrawal; repeat.")
+@click.option("--lift", "lifts", multiple=True, metavar="ID[@TIME]", help="A word for lifting it; repeat.")
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    metavar="INDICATOR:REPORTER:VALUE[@TIME]",
+    help='An indicator report, such as "merged-code:borealis:85 %@TIME"; repeat.',
+)
+@click.option(
+    "--clean", multiple=True, metavar="ID:PERIODS", help="Periods without violation; default: enough. Repeat."
+)
+@click.option("--proposer", metavar="ID", help="Who proposes it; default: who pledges first.")
+@click.option("--from", "from_text", metavar="TIME", help="When it is proposed, RFC 3339 UTC; default: now.")
+@click.option("--until", metavar="TIME", help="How far to look; default: until all this has first taken effect.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with every collapse set that was found.")
+@sentences
+def simulate(
+    document: Path,
+    bundle: Path,
+    pledges: tuple[str, ...],
+    proposer: str | None,
+    from_text: str | None,
+    until: str | None,
+    as_json: bool,
+    **acts: tuple[str, ...],
+) -> None:
+    """Foresee what the commitment of DOCUMENT would do: who would be bound, what is in force when, whose exit would
+    collapse it, and what each lab's gate would be told. Asks nobody and signs nothing.
+    """
+    import time
+
+    from pacekeeper.cli.commitments.drafting import check_document
+    from pacekeeper.cli.commitments.foresight import describe_foresight, export_foresight
+    from pacekeeper.cli.commitments.planning import first_consequences_ms, parse_moment, plan
+    from pacekeeper.client.bundle import load_bundle
+    from pacekeeper.protocol.commitments.simulate import foresee
+    from pacekeeper.protocol.replay.state import members_of
+
+    agreement = load_bundle(bundle).agreement
+    terms, members = check_document(document, agreement), members_of(agreement)
+    from_ms = parse_moment(from_text, "--from", int(time.time()) * 1000)
+    steps = plan(members, from_ms, pledges=pledges, **acts)
+    until_ms = parse_moment(until, "--until", first_consequences_ms(terms, steps))
+    first = next(step.who for step in steps if step.action == "pledge")
+    foresight = foresee(terms, members, proposer or first, from_ms, steps, max(until_ms, from_ms))
+    if as_json:
+        echo_json(export_foresight(foresight, until_ms))
+    else:
+        click.echo("\n".join(describe_foresight(foresight, until_ms)))
+
+
+COMMANDS: Final = (status, simulate)

@@ -12,7 +12,7 @@ from pacekeeper.client.bundle import load_bundle
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.documents.blocks import DocumentError
-from pacekeeper.protocol.documents.commitment import compile_commitment
+from pacekeeper.protocol.documents.commitment import Commitment, compile_commitment
 from pacekeeper.protocol.documents.commitment_lint import lint_commitment
 from pacekeeper.protocol.documents.lint import Problem
 from pacekeeper.protocol.documents.template import placeholders
@@ -97,11 +97,9 @@ def _not_admitted(document: bytes, agreement: Agreement | None) -> list[Problem]
     return []
 
 
-def check_document(path: Path, agreement: Agreement) -> bytes:
-    """Return a document that compiles for an agreement. DocumentError names the line, ConfigError the file."""
-    document = read_document(path)
+def check_document(path: Path, agreement: Agreement) -> Commitment:
+    """Return what a document says, for an agreement's founding members. ConfigError names the file and the line."""
     try:
-        compile_commitment(document, members_of(agreement))
+        return compile_commitment(read_document(path), members_of(agreement))
     except DocumentError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return document

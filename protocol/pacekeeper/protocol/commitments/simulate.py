@@ -14,7 +14,7 @@ from pacekeeper.protocol.commitments.constraints import Constraints
 from pacekeeper.protocol.commitments.player import Player, Step
 from pacekeeper.protocol.commitments.pledges import Alternatives, Collapse, collapse_sets
 from pacekeeper.protocol.commitments.registry import Registry
-from pacekeeper.protocol.commitments.standing import Moment
+from pacekeeper.protocol.commitments.standing import Moment, Standing
 from pacekeeper.protocol.commitments.transitions import Phase
 from pacekeeper.protocol.documents.commitment_model import Commitment, Members
 from pacekeeper.protocol.errors import Refused
@@ -27,7 +27,7 @@ MAX_CHANGES: Final = 10_000  # of one lab's constraints, in one simulation
 class Foresight:
     """What would happen. bound: participant -> from when, at the end. refused: (step, why). collapse: the minimal sets
     of the bound whose exit would make the entry rule fail, by the pledges as they stand at the end, or with which it
-    was in force last. gates: lab -> what it may do from each time at which that changes."""
+    was in force last. gates: lab -> what it may do from each time at which that changes. standing: at the end."""
 
     timeline: tuple[Moment, ...]
     refused: tuple[tuple[Step, Refused], ...]
@@ -36,6 +36,7 @@ class Foresight:
     unbound: tuple[str, ...]
     collapse: Collapse
     gates: Mapping[str, tuple[Constraints, ...]]
+    standing: Standing
 
 
 def foresee(
@@ -74,6 +75,7 @@ def foresee(
         unbound=tuple(sorted(standing.pledges.keys() - standing.bound.keys())),
         collapse=collapse_sets(standing.roll, pledges, terms.entry.rule, MAX_COLLAPSE_SETS),
         gates={lab: tuple(seen) for lab, seen in gates.items()},
+        standing=standing,
     )
 
 
