@@ -1,4 +1,4 @@
-"""`pacekeeper commitment new, lint`: from a template to a document that can be proposed."""
+"""`pacekeeper commitment new, lint, render, diff`: from a template to a document that can be proposed."""
 
 from __future__ import annotations
 
@@ -58,4 +58,69 @@ def lint(document: Path, bundle: Path | None, as_json: bool) -> None:
     )
 
 
-COMMANDS: Final = (new, lint)
+@click.command()
+@click.argument("document", type=FILE)
+@click.option("--out", type=FILE, required=True, help="The page to write.")
+@sentences
+def render(document: Path, out: Path) -> None:
+    """Write a commitment as one self-contained page: the prose on the left, the terms beside it on the right."""
+    from pacekeeper.cli.commitments.drafting import read_document
+    from pacekeeper.cli.commitments.page import render_page
+    from pacekeeper.client.errors import ConfigError
+    from pacekeeper.client.keyfiles import write_public
+    from pacekeeper.protocol.documents.blocks import DocumentError, split_document
+    from pacekeeper.protocol.documents.commitment import compile_commitment
+
+    data = read_document(document)
+    try:
+        page = render_page(compile_commitment(data), split_document(data))
+    except DocumentError as error:
+        raise ConfigError(f"{document}: {error}") from None
+    write_public(out, page.encode())
+    click.echo(f"wrote {out}")
+
+
+@click.command()
+@click.argument("before", type=FILE)
+@click.argument("after", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="The changes as JSON.")
+@sentences
+def diff(before: Path, after: Path, as_json: bool) -> None:
+    """Compare two drafts article by article: the prose by sentences, the terms by what they say."""
+    from pacekeeper.cli.commitments.difference import compare, read_draft
+    from pacekeeper.cli.commitments.drafting import read_document
+    from pacekeeper.client.errors import ConfigError
+    from pacekeeper.protocol.documents.blocks import DocumentError
+    from pacekeeper.protocol.text import printable
+
+    read = [read_document(path) for path in (before, after)]
+    drafts = []
+    for path, data in zip((before, after), read, strict=True):
+        try:
+            drafts.append(read_draft(data))
+        except DocumentError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    changes = compare(*drafts)
+    if as_json:
+        echo_json(
+            [
+                {
+                    "article": change.heading,
+                    "prose": [{"sign": sign, "sentence": sentence} for sign, sentence in change.prose],
+                    "terms": [{"term": name, "before": was, "after": now} for name, was, now in change.terms],
+                }
+                for change in changes
+            ]
+        )
+        return
+    for change in changes:
+        click.echo(printable(change.heading))
+        for sign, sentence in change.prose:
+            click.echo(f"  {sign} {printable(sentence, 60_000)}")
+        for name, was, now in change.terms:
+            click.echo(f"  {printable(name)}: {printable(was or 'absent')} -> {printable(now or 'absent')}")
+    if not changes:
+        click.echo("the drafts are the same" if read[0] == read[1] else "the drafts say the same, written otherwise")
+
+
+COMMANDS: Final = (new, lint, render, diff)
