@@ -15,14 +15,18 @@ TEMPLATES: Final = ("pause", "growth", "bilateral", "triggered-pause", "accessio
 @click.command()
 @click.option("--template", type=click.Choice(TEMPLATES), required=True, help="What to begin with.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Fill in a placeholder; repeat.")
+@click.option("--sample", is_flag=True, help="Fill in the other quantities and dates with examples, to be changed.")
 @click.option("--out", type=FILE, required=True, help="The document to write.")
 @sentences
-def new(template: str, settings: tuple[str, ...], out: Path) -> None:
+def new(template: str, settings: tuple[str, ...], sample: bool, out: Path) -> None:
     """Write a commitment from a template. Fill in what remains, read it, edit it, lint it, then propose it."""
-    from pacekeeper.cli.commitments.drafting import fill_in, parse_settings
+    import time
+
+    from pacekeeper.cli.commitments import drafting
     from pacekeeper.client.keyfiles import write_public
 
-    text, left = fill_in(template, parse_settings(settings))
+    otherwise = drafting.sample(int(time.time()) * 1000) if sample else None
+    text, left = drafting.fill_in(template, drafting.parse_settings(settings), otherwise)
     write_public(out, text.encode())
     click.echo(f"wrote {out}")
     if left:
