@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_bench import LAB, Bench, digest, eventually, job_id, job_plan, lab_key
+from lab_bench import LAB, AdmittingLog, Bench, digest, eventually, job_id, job_plan, lab_key
 
 from pacekeeper.client.submit import LogClient, WitnessedReceipt
 from pacekeeper.node.outbox import FIRST_PAUSE_MS, LONGEST_PAUSE_MS
@@ -234,16 +234,37 @@ async def test_lab_notices_when_its_key_is_used_elsewhere(tmp_path: Path) -> Non
             await bench.read_all()
 
 
-async def test_reader_goes_on_from_where_the_journal_says_that_it_was(tmp_path: Path) -> None:
+async def test_reader_replays_the_log_from_its_founding_at_each_start(tmp_path: Path) -> None:
+    """SPEC node-27: to the log's own state, and only from entries with a quorum's cosignatures."""
     async with Bench.open(tmp_path) as bench:
         await bench.run_to(bench.end(0) + 2_000)
         await bench.crash()
         bench.start()
-        noted = bench.book.ledger.seen
-        assert noted is not None
-        assert bench.reader.size == noted.size > 0
+        assert bench.reader.size == 0
         await bench.read_all()
         assert bench.reader.log_ms == bench.log.state.last_time_ms
+        assert bench.reader.state is not None
+        assert bench.reader.state.digest() == bench.log.state.digest()
+        size = bench.reader.size
+        bench.log.cosigners = bench.log.cosigners[:2]
+        bench.log.tick()
+        await asyncio.sleep(0.3)
+        assert (bench.reader.size, bench.reader.state.size) == (size, size)
+
+
+async def test_a_log_with_another_past_than_the_one_read_before_is_not_read(tmp_path: Path) -> None:
+    """SPEC node-27: even if a quorum has cosigned it."""
+    async with Bench.open(tmp_path) as bench:
+        await bench.run_to(bench.end(0) + 2_000)
+        noted = bench.book.ledger.seen
+        assert noted is not None
+        await bench.crash()
+        AdmittingLog.__init__(bench.log, bench.people, bench.clock.now_ms)
+        while len(bench.log.entries) < noted.size + 3:
+            bench.log.tick()
+        bench.start()
+        await eventually(lambda: "not those that were read before" in bench.reader.problem)
+        assert not bench.reader.caught_up
 
 
 async def test_nothing_is_signed_before_the_log_has_been_read(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ FRESH = {"initial_state": 1, "initial_digest": digest("fresh")}
 
 @asynccontextmanager
 async def serving(bench: Bench, path: Path) -> AsyncIterator[Any]:
-    server = await start_gate(path, TrainingGate(bench.desk, bench.book, bench.agreement))
+    server = await start_gate(path, TrainingGate(bench.desk, bench.book, bench.permits, bench.agreement))
     try:
         async with grpc.aio.insecure_channel("unix:" + quote(str(path))) as channel:
             yield gate_pb2_grpc.TrainingGateStub(channel)
@@ -60,7 +60,12 @@ async def refusal(call: Any) -> str:
 
 
 async def test_job_is_opened_reported_and_closed_over_the_socket(tmp_path: Path) -> None:
+    """SPEC node-28: and is told to hold until the log has been read."""
     async with Bench.open(tmp_path) as bench, serving(bench, tmp_path / "gate.sock") as gate:
+        bench.reader.caught_up = False
+        opened = await gate.OpenJob(opening())
+        assert (opened.decision, opened.stand_by) == (gate_pb2.DECISION_HOLD, True)
+        await bench.read_all()
         opened = await gate.OpenJob(opening())
         assert opened.decision == gate_pb2.DECISION_PROCEED
         assert opened.calendar.period_ms == 10_000

@@ -31,6 +31,7 @@ from pacekeeper.node.config import LabSettings, load_settings
 from pacekeeper.node.desk import Desk, JobPlan
 from pacekeeper.node.keeper import Keeper
 from pacekeeper.node.outbox import Outbox
+from pacekeeper.node.permits import Permits
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.runs import RunPlan
 from pacekeeper.node.signer import open_file_signer
@@ -220,6 +221,7 @@ class Bench:
         self.outbox: Outbox
         self.keeper: Keeper
         self.catchup: CatchUp
+        self.permits: Permits
         self.client: LogClient
         self._reading: asyncio.Task[None] | None = None
 
@@ -257,6 +259,7 @@ class Bench:
         self.outbox = Outbox(self.book, self.client, self.agreement, clock)
         self.keeper = Keeper(self.book, self.desk, self.reader, settings, clock)
         self.catchup = CatchUp(self.book, self.desk, settings, clock)
+        self.permits = Permits(self.book, self.desk, self.reader, settings, clock)
         self.keeper.start()
         self.catchup.scan()
         self._reading = asyncio.create_task(self.reader.run())

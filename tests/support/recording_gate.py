@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -54,6 +55,9 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
         self.jobs: dict[str, JobBook] = {}
         self.calls: list[str] = []
         self.hold: str | None = None
+        self.save_within_ms = 0
+        self.stand_by = False
+        self.flop_per_s: int | None = None
         self.refuse: str | None = None
         self.refuse_with = grpc.StatusCode.FAILED_PRECONDITION
         self.delay_s = 0.0
@@ -87,9 +91,8 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
         self._enter("open", context)
         with self._lock:
             self.jobs.setdefault(request.job, JobBook(request))
-        decision, reason = self._decision()
         calendar = gate_pb2.Calendar(epoch_ms=self.epoch_ms, period_ms=self.period_ms)
-        return gate_pb2.OpenJobResponse(decision=decision, reason=reason, calendar=calendar)
+        return gate_pb2.OpenJobResponse(calendar=calendar, **self._decision())
 
     def ReportUsage(
         self, request: gate_pb2.ReportUsageRequest, context: grpc.ServicerContext
@@ -104,8 +107,7 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
                 old = book.usage.get(item.period, (0, 0, 0))
                 book.usage[item.period] = (max(old[0], new[0]), max(old[1], new[1]), max(old[2], new[2]))
             book.closed = book.closed or request.closing
-        decision, reason = self._decision()
-        return gate_pb2.ReportUsageResponse(decision=decision, reason=reason)
+        return gate_pb2.ReportUsageResponse(**self._decision())
 
     def RecordCheckpoint(
         self, request: gate_pb2.RecordCheckpointRequest, context: grpc.ServicerContext
@@ -133,10 +135,13 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
         assert book is not None
         return book
 
-    def _decision(self) -> tuple[gate_pb2.Decision.ValueType, str]:
+    def _decision(self) -> dict[str, Any]:
         if self.hold is not None:
-            return gate_pb2.DECISION_HOLD, self.hold
-        return gate_pb2.DECISION_PROCEED, ""
+            held = {"reason": self.hold, "save_within_ms": self.save_within_ms, "stand_by": self.stand_by}
+            return {"decision": gate_pb2.DECISION_HOLD, **held}
+        if self.flop_per_s is not None:
+            return {"decision": gate_pb2.DECISION_THROTTLE, "flop_per_s": self.flop_per_s.to_bytes(9, "big")}
+        return {"decision": gate_pb2.DECISION_PROCEED}
 
 
 def eventually(condition: Callable[[], bool], what: str, patience_s: float = 20.0) -> None:

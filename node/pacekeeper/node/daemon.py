@@ -40,6 +40,7 @@ from pacekeeper.node.keeper import Keeper
 from pacekeeper.node.meters.spool import write_calendar
 from pacekeeper.node.meters.usage import PeriodCalendar
 from pacekeeper.node.outbox import Outbox
+from pacekeeper.node.permits import Permits
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.requests import answer_requests, leave_request, read_answer
 from pacekeeper.node.runs import RunPlan
@@ -145,6 +146,7 @@ class LabNode:
         self._desk = Desk(book, settings, clock)
         self._reader = Reader(book, log, settings.lab, clock)
         self._outbox = Outbox(book, log, settings.agreement, clock)
+        self._permits = Permits(book, self._desk, self._reader, settings, clock)
         self._keeper = Keeper(book, self._desk, self._reader, settings, clock)
         self._catchup = CatchUp(book, self._desk, settings, clock)
         self._stopping = asyncio.Event()
@@ -157,7 +159,8 @@ class LabNode:
             loop.add_signal_handler(number, self.stop)
         self._keeper.start()
         self._catchup.scan()
-        gate = await start_gate(self._settings.socket, TrainingGate(self._desk, self._book, self._agreement))
+        service = TrainingGate(self._desk, self._book, self._permits, self._agreement)
+        gate = await start_gate(self._settings.socket, service)
         facts: dict[str, object] = {"pid": os.getpid(), "socket": str(self._settings.socket)}
         ready_path = self._settings.state / "ready"
         try:

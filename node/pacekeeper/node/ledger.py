@@ -77,6 +77,7 @@ class Run:
 
     name: str
     declared: bool = False
+    initial_state: int = pb.INITIAL_STATE_UNSPECIFIED
     initial_digest: bytes = b""
     usage: dict[int, dict[str, Figure]] = field(default_factory=dict)
     recorded_steps: int = -1  # of the last checkpoint record; -1 before the first
@@ -207,6 +208,7 @@ class Ledger:
                 entry.about = f"run {statement.run}"
                 run = self.runs.setdefault(statement.run, Run(statement.run))
                 run.declared, run.initial_digest = True, statement.initial_digest
+                run.initial_state = statement.initial_state
             case pb.CheckpointRecord():
                 entry.about = f"checkpoint of run {statement.run}"
                 run = self.runs[statement.run]

@@ -1,12 +1,14 @@
-"""The reader: follows the log for the lab, to know its time and to see that it speaks for the lab alone.
+"""The reader: follows the log for the lab, to know its time and its commitments, and that it speaks for the lab alone.
 
-Before the first signature after a start everything on the log is read up to its head, from where the journal says that
-it was read before. A statement with the lab's own valid signature that the journal does not know means that the journal
-is older than the log (restored from a backup, say) or that the key is used elsewhere: then nothing is signed any more.
+Every entry that a quorum covers is replayed, from entry 0 at each start, since the state is kept in memory only. Before
+the first signature and the first training step after a start everything on the log is read up to its head. A statement
+with the lab's own valid signature that the journal does not know means that the journal is older than the log (restored
+from a backup, say) or that the key is used elsewhere: then nothing is signed any more.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
@@ -19,7 +21,8 @@ from pacekeeper.protocol import keys
 from pacekeeper.protocol.documents.agreement import Lab
 from pacekeeper.protocol.envelope import identity, pae, parse_entry
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.tlog.merkle import Frontier
+from pacekeeper.protocol.replay import State, apply, genesis
+from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
 from pacekeeper.v1 import log_pb2
 
 _NOTE_EVERY_MS: Final = 60_000  # how much reading a restart may have to repeat
@@ -36,7 +39,11 @@ class LogSource(Protocol):
 
 
 class Reader:
-    """Reads the log into the book's LogSeen records. caught_up: what was the log's head at the start has been read."""
+    """Reads the log into a replayed state and the book's LogSeen records.
+
+    caught_up: what was the log's head at the start has been read. log_ms, heard_ms: the log time of the newest entry,
+    and the monotonic time at which it was read. state: what the entries read so far replay to; None before entry 0.
+    """
 
     def __init__(self, book: Book, source: LogSource, lab: Lab, clock: Clock) -> None:
         self._book = book
@@ -44,11 +51,13 @@ class Reader:
         self._lab = lab
         self._lab_key_id = keys.key_id(lab.key)
         self._clock = clock
-        seen = book.ledger.seen
-        self._frontier = Frontier.from_hashes(seen.size, seen.frontier) if seen is not None else Frontier()
+        self._seen = seen = book.ledger.seen
+        self._frontier = Frontier()
         self._founded_ms = seen.founded_ms if seen is not None else 0
         self._noted_ms = 0
+        self.state: State | None = None
         self.log_ms = seen.log_ms if seen is not None else 0
+        self.heard_ms = clock.monotonic_ms()
         self.caught_up = False
         self.problem = "the log has not been read yet"
 
@@ -76,29 +85,58 @@ class Reader:
     async def _follow(self) -> None:
         # The log's own word for its size: one that understates it could only bring the lab to sign something that a
         # journal older than the log would sign twice, and that is the log's loss of a client.
-        target = (await self._source.status()).published_size
+        known = self._seen.size if self._seen is not None else 0
+        target = max(known, (await self._source.status()).published_size)
         self._arrive(target)
         async for batch in self._source.follow(self.size, frontier=self._frontier):
             self._take(batch)
             self._arrive(target)
+            await asyncio.sleep(0)  # meters are answered while a long log is read
         self.problem = "the log ended its stream"
 
     def _take(self, batch: VerifiedBatch) -> None:
+        self._check_past(batch)
         for offset, data in enumerate(batch.entries):
             index = batch.first_index + offset
+            self._replay(data)
             try:
                 entry = parse_entry(data)
             except Refused:
                 continue  # void on the log: evidence against it, and nothing of ours
             if index == 0:
                 self._founded_ms = entry.sequenced_at_ms
-            self.log_ms = max(self.log_ms, entry.sequenced_at_ms)
+            if entry.sequenced_at_ms > self.log_ms:
+                self.log_ms, self.heard_ms = entry.sequenced_at_ms, self._clock.monotonic_ms()
             for signature in entry.envelope.signatures:
                 if signature.key_id == self._lab_key_id:
                     self._check_own(
                         index, pae(entry.envelope.payload_type, entry.envelope.payload), signature.signature
                     )
         self._frontier = batch.frontier
+
+    def _check_past(self, batch: VerifiedBatch) -> None:
+        """Refuse a log whose first entries are not those that were read before this start."""
+        seen, size = self._seen, batch.first_index + len(batch.entries)
+        if seen is None or not batch.first_index < seen.size <= size:
+            return
+        frontier = self._frontier.copy()
+        frontier.extend([leaf_hash(data) for data in batch.entries[: seen.size - batch.first_index]])
+        if tuple(frontier.hashes()) != seen.frontier:
+            raise Refused(Code.BAD_PROOF, f"its first {seen.size} entries are not those that were read before")
+
+    def _replay(self, data: bytes) -> None:
+        """Apply the next entry.
+
+        SPEC node-27: what training may do MUST follow from entries that a quorum has cosigned, and from nothing else.
+        """
+        if self.state is not None:
+            apply(self.state, data)
+            return
+        state = genesis(data)
+        opened = self._book.ledger.opened
+        if opened is not None and state.agreement.fingerprint != opened.agreement:
+            raise Refused(Code.WRONG_AGREEMENT, "the log was founded by another agreement")
+        self.state = state
 
     def _check_own(self, index: int, message: bytes, signature: bytes) -> None:
         """SPEC node-16: a lab MUST NOT sign once the log has a statement of its key that its journal has not."""

@@ -21,6 +21,8 @@ import grpc.aio
 from pacekeeper.client.rpc import abort
 from pacekeeper.node.book import Book
 from pacekeeper.node.desk import MAX_REPORTED, Desk, JobPlan, Reported
+from pacekeeper.node.gate import Decision, Hold, Throttle
+from pacekeeper.node.permits import Permits
 from pacekeeper.node.runs import RunPlan
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
@@ -40,11 +42,12 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
-    """Answers training processes from the desk."""
+    """Answers training processes: the desk takes what they say, the permits say what they may do."""
 
-    def __init__(self, desk: Desk, book: Book, agreement: Agreement) -> None:
+    def __init__(self, desk: Desk, book: Book, permits: Permits, agreement: Agreement) -> None:
         self._desk = desk
         self._book = book
+        self._permits = permits
         self._calendar = gate_pb2.Calendar(epoch_ms=agreement.calendar.epoch_ms, period_ms=agreement.calendar.period_ms)
 
     async def OpenJob(  # noqa: N802
@@ -55,7 +58,15 @@ class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
             self._desk.open_job(JobPlan(request.job, plan, request.chips, request.method, request.margin_ppm))
         except Refused as refused:
             await abort(context, refused)
-        return gate_pb2.OpenJobResponse(decision=gate_pb2.DECISION_PROCEED, calendar=self._calendar)
+        order = self._order(request.job)
+        return gate_pb2.OpenJobResponse(
+            decision=order.decision,
+            reason=order.reason,
+            calendar=self._calendar,
+            flop_per_s=order.flop_per_s,
+            save_within_ms=order.save_within_ms,
+            stand_by=order.stand_by,
+        )
 
     async def ReportUsage(  # noqa: N802
         self, request: gate_pb2.ReportUsageRequest, context: _Context
@@ -70,7 +81,7 @@ class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
             await abort(context, Refused(Code.OVERLOADED, "the journal does not keep up; report again"))
         except Refused as refused:
             await abort(context, refused)
-        return gate_pb2.ReportUsageResponse(decision=gate_pb2.DECISION_PROCEED)
+        return self._order(request.job)
 
     async def RecordCheckpoint(  # noqa: N802
         self, request: gate_pb2.RecordCheckpointRequest, context: _Context
@@ -80,6 +91,30 @@ class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
         except Refused as refused:
             await abort(context, refused)
         return gate_pb2.RecordCheckpointResponse()
+
+    def _order(self, job: str) -> gate_pb2.ReportUsageResponse:
+        return write_order(self._permits.decide(job), self._permits.now_ms())
+
+
+def write_order(decision: Decision, now_ms: int) -> gate_pb2.ReportUsageResponse:
+    """Write a decision as a meter reads it."""
+    match decision:
+        case Hold():
+            return gate_pb2.ReportUsageResponse(
+                decision=gate_pb2.DECISION_HOLD,
+                reason=decision.reason,
+                save_within_ms=max(0, decision.save_by_ms - now_ms),
+                stand_by=decision.stand_by,
+            )
+        case Throttle():
+            rate = decision.flop_per_s
+            return gate_pb2.ReportUsageResponse(
+                decision=gate_pb2.DECISION_THROTTLE,
+                reason=decision.reason,
+                flop_per_s=rate.to_bytes((rate.bit_length() + 7) // 8, "big"),
+            )
+        case _:
+            return gate_pb2.ReportUsageResponse(decision=gate_pb2.DECISION_PROCEED)
 
 
 def read_usage(usage: Sequence[gate_pb2.PeriodUsage]) -> list[Reported]:

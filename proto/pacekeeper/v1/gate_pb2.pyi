@@ -29,12 +29,16 @@ class _DecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision.Val
     DECISION_UNSPECIFIED: _Decision.ValueType  # 0
     DECISION_PROCEED: _Decision.ValueType  # 1
     DECISION_HOLD: _Decision.ValueType  # 2
+    DECISION_THROTTLE: _Decision.ValueType  # 3
+    """Go on, at no more than flop_per_s."""
 
 class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper): ...
 
 DECISION_UNSPECIFIED: Decision.ValueType  # 0
 DECISION_PROCEED: Decision.ValueType  # 1
 DECISION_HOLD: Decision.ValueType  # 2
+DECISION_THROTTLE: Decision.ValueType  # 3
+"""Go on, at no more than flop_per_s."""
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 @_typing.final
@@ -111,8 +115,17 @@ class OpenJobResponse(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CALENDAR_FIELD_NUMBER: _builtins.int
+    FLOP_PER_S_FIELD_NUMBER: _builtins.int
+    SAVE_WITHIN_MS_FIELD_NUMBER: _builtins.int
+    STAND_BY_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     reason: _builtins.str
+    flop_per_s: _builtins.bytes
+    """With DECISION_THROTTLE: this job's share of what its lab may do, in FLOP per second, as minimal big-endian bytes."""
+    save_within_ms: _builtins.int
+    """With DECISION_HOLD: how long from now the job has for saving its checkpoint before it is to stand still."""
+    stand_by: _builtins.bool
+    """With DECISION_HOLD: it may be over at any moment, since the daemon only has to find out; nothing is to be ended."""
     @_builtins.property
     def calendar(self) -> Global___Calendar: ...
     def __init__(
@@ -121,10 +134,13 @@ class OpenJobResponse(_message.Message):
         decision: Global___Decision.ValueType = ...,
         reason: _builtins.str = ...,
         calendar: Global___Calendar | None = ...,
+        flop_per_s: _builtins.bytes = ...,
+        save_within_ms: _builtins.int = ...,
+        stand_by: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "decision", b"decision", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "decision", b"decision", "flop_per_s", b"flop_per_s", "reason", b"reason", "save_within_ms", b"save_within_ms", "stand_by", b"stand_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -203,17 +219,29 @@ class ReportUsageResponse(_message.Message):
 
     DECISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FLOP_PER_S_FIELD_NUMBER: _builtins.int
+    SAVE_WITHIN_MS_FIELD_NUMBER: _builtins.int
+    STAND_BY_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     reason: _builtins.str
+    flop_per_s: _builtins.bytes
+    """With DECISION_THROTTLE: this job's share of what its lab may do, in FLOP per second, as minimal big-endian bytes."""
+    save_within_ms: _builtins.int
+    """With DECISION_HOLD: how long from now the job has for saving its checkpoint before it is to stand still."""
+    stand_by: _builtins.bool
+    """With DECISION_HOLD: it may be over at any moment, since the daemon only has to find out; nothing is to be ended."""
     def __init__(
         self,
         *,
         decision: Global___Decision.ValueType = ...,
         reason: _builtins.str = ...,
+        flop_per_s: _builtins.bytes = ...,
+        save_within_ms: _builtins.int = ...,
+        stand_by: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "flop_per_s", b"flop_per_s", "reason", b"reason", "save_within_ms", b"save_within_ms", "stand_by", b"stand_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from recording_gate import RecordingGate, eventually
 
-from pacekeeper.node.meters.courier import reason_to_hold
 from pacekeeper.node.meters.meter import Meter
+from pacekeeper.node.meters.orders import PROCEED, Order, read_order
 from pacekeeper.node.meters.settings import OnDaemonDown
 from pacekeeper.node.meters.spool import write_calendar
 from pacekeeper.node.meters.usage import PeriodCalendar
@@ -27,7 +28,8 @@ def start_step(meter: Meter, passed: threading.Event) -> threading.Thread:
 
 
 def test_a_held_step_waits_until_the_daemon_says_proceed(gate: RecordingGate) -> None:
-    """SPEC metering-9, SPEC metering-10: the loop stands still, its chip time goes on, and on_hold may save."""
+    """SPEC metering-9, SPEC metering-10: the loop stands still, and its chip time goes on. SPEC metering-21: on_hold is
+    called once, before the step waits."""
     saved: list[str] = []
     meter = Meter.open("run-1", on_hold=saved.append, settings=gate.settings())
     meter.step(1)
@@ -78,10 +80,15 @@ def test_going_away_does_not_lift_a_hold(gate: RecordingGate) -> None:
 def test_an_unspecified_decision_holds() -> None:
     """SPEC metering-10: what is not proceed is hold."""
 
-    assert reason_to_hold(gate_pb2.DECISION_PROCEED, "") is None
-    for decision in (gate_pb2.DECISION_UNSPECIFIED, gate_pb2.DECISION_HOLD, 7):
-        assert reason_to_hold(decision, "") == "the lab daemon gave no reason"
-    assert reason_to_hold(gate_pb2.DECISION_HOLD, "a\x1b[2Jb") == "a\\u{1b}[2Jb"
+    def order(**answer: Any) -> Order:
+        return read_order(gate_pb2.ReportUsageResponse(**answer))
+
+    assert order(decision=gate_pb2.DECISION_PROCEED) == PROCEED
+    for decision in (gate_pb2.DECISION_UNSPECIFIED, gate_pb2.DECISION_HOLD, gate_pb2.DECISION_THROTTLE, 7):
+        for rate in (b"", b"\0", b"\1" * 17):
+            assert order(decision=decision, flop_per_s=rate).hold == "the lab daemon gave no reason"
+    assert order(decision=gate_pb2.DECISION_HOLD, reason="a\x1b[2Jb").hold == "a\\u{1b}[2Jb"
+    assert order(decision=gate_pb2.DECISION_THROTTLE, flop_per_s=b"\1\0") == Order(flop_per_s=256)
 
 
 def test_the_hold_policy_holds_while_the_daemon_is_away(gate: RecordingGate) -> None:

@@ -142,15 +142,18 @@ def test_an_ordered_hold_ends_the_command_with_its_own_status(gate: RecordingGat
 
 
 def test_a_held_run_starts_no_command(gate: RecordingGate, tmp_path: Path) -> None:
-    """SPEC metering-9."""
+    """SPEC metering-9. SPEC metering-20: and no chip's time is counted while it waits for leave to begin."""
     gate.hold = "not yet"
     mark = tmp_path / "mark"
     wrapper = wrapped(gate, "/bin/sh", "-c", f"echo done > {mark}")
-    eventually(lambda: gate.calls.count("report") >= 3, "the wrapper keeps asking")
+    eventually(lambda: gate.calls.count("open") >= 3, "the wrapper keeps asking")
     assert not mark.exists()
+    assert gate.job.chip_ms == 0
+    waited_ms = time.monotonic()
     gate.hold = None
     assert wrapper.wait(30) == 0
     assert mark.exists()
+    assert gate.job.chip_ms <= 4 * 1_000 * (time.monotonic() - waited_ms)
 
 
 def test_under_the_hold_policy_the_command_stands_still_while_the_daemon_is_away(

@@ -12,6 +12,7 @@ import time
 
 from pacekeeper.node.meters.client import DaemonAway, GateClient, UnknownJob
 from pacekeeper.node.meters.hold import HoldFlag
+from pacekeeper.node.meters.orders import read_order
 from pacekeeper.node.meters.record import JobRecord, log
 from pacekeeper.node.meters.settings import MeterSettings, OnDaemonDown
 from pacekeeper.node.meters.usage import PeriodCalendar, PeriodFigure
@@ -133,7 +134,7 @@ class Courier(threading.Thread):
                 raise Refused(Code.WRONG_AGREEMENT, "its calendar is not the one that this job was started under")
             self._record.forget_acknowledgements()
             self._opened = True
-            self._flag.order(reason_to_hold(answer.decision, answer.reason))
+            self._flag.order(read_order(answer))
         outstanding = self._record.outstanding()
         refusal: Refused | None = None
         for checkpoint in outstanding.checkpoints:
@@ -155,7 +156,7 @@ class Courier(threading.Thread):
     def _report(self, figures: tuple[PeriodFigure, ...], notes: tuple[str, ...], *, closing: bool = False) -> None:
         answer = self._client.report_usage(self._record.opening.job, figures, notes, closing=closing)
         self._record.acknowledge(figures, notes, closing=closing)
-        self._flag.order(reason_to_hold(answer.decision, answer.reason))
+        self._flag.order(read_order(answer))
 
     def _lost(self, why: str) -> None:
         self._opened = False
@@ -181,16 +182,6 @@ _CONSEQUENCE = {
     OnDaemonDown.CONTINUE: "training goes on, and what it uses is kept in the spool",
     OnDaemonDown.HOLD: "training is held until it is back",
 }
-
-
-def reason_to_hold(decision: int, reason: str) -> str | None:
-    """What the daemon's decision means for training: None to proceed, else why not.
-
-    SPEC metering-10: only an explicit proceed lets training go on; an unknown decision holds.
-    """
-    if decision == gate_pb2.DECISION_PROCEED:
-        return None
-    return printable(reason) or "the lab daemon gave no reason"
 
 
 def read_calendar_of(answer: gate_pb2.OpenJobResponse) -> PeriodCalendar:

@@ -1,7 +1,7 @@
 """Whether training may take its next step: a flag that costs a step nothing, and the wait behind it.
 
 Two things hold training: the daemon's decision, and, where the policy says so, the daemon's absence. A decision to
-hold stays until the daemon itself says proceed; going away does not lift it.
+hold stays until the daemon itself says proceed; going away does not lift it. A rate stays in the same way.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
+
+from pacekeeper.node.meters.orders import PROCEED, Order
+from pacekeeper.node.meters.pace import Pace
 
 log = logging.getLogger("pacekeeper.meter")
 
@@ -20,7 +24,9 @@ class HoldFlag:
     def __init__(self) -> None:
         self.raised = False
         self.forked = False
-        self._ordered: str | None = None
+        self._order = PROCEED
+        self._save_by = 0.0
+        self._pace = Pace()
         self._away: str | None = None
         self._broken: BaseException | None = None
         self._closed = False
@@ -30,24 +36,42 @@ class HoldFlag:
     @property
     def ordered(self) -> str | None:
         """The daemon's reason to hold, or None."""
-        return self._ordered
+        return self._order.hold
+
+    @property
+    def stand_by(self) -> bool:
+        """Whether the daemon's hold may be over at any moment."""
+        return self._order.stand_by
+
+    @property
+    def flop_per_s(self) -> int | None:
+        """The rate at which training may go on, or None without one."""
+        return self._order.flop_per_s
+
+    @property
+    def save_s(self) -> float:
+        """How long a held job still has for saving, in seconds; 0 if that is over."""
+        return max(0.0, self._save_by - time.monotonic())
 
     @property
     def away(self) -> str | None:
         """Why the daemon's absence holds training, or None."""
         return self._away
 
-    def order(self, reason: str | None) -> None:
-        """Take the daemon's decision: a reason holds, None proceeds. Either way the daemon is there."""
-        if reason is not None and reason != self._ordered:
-            log.warning("training is held: %s", reason)
-        if reason is None and self.raised:
+    def order(self, order: Order) -> None:
+        """Take the daemon's decision. Whatever it is, the daemon is there."""
+        before = self._order
+        if order.hold is not None and order.hold != before.hold:
+            log.warning("training is held: %s", order.hold)
+        elif order.flop_per_s is not None and order.flop_per_s != before.flop_per_s:
+            log.warning("training may go on at %.4g FLOP/s", order.flop_per_s)
+        elif order == PROCEED and self.raised:
             log.warning("training may go on")
-        self._set(reason, None)
+        self._set(order, None)
 
     def miss(self, reason: str) -> None:
         """Hold because the daemon is away; what it last decided stays."""
-        self._set(self._ordered, reason)
+        self._set(self._order, reason)
 
     def fail(self, error: BaseException) -> None:
         """Make every later step raise: the meter itself no longer works."""
@@ -63,16 +87,36 @@ class HoldFlag:
             self.raised = True
             self._condition.notify_all()
 
-    def _set(self, ordered: str | None, away: str | None) -> None:
-        if (ordered, away) == (self._ordered, self._away):
+    def _set(self, order: Order, away: str | None) -> None:
+        if (order, away) == (self._order, self._away):
             return  # what nearly every answer says
         with self._condition:
-            self._ordered, self._away = ordered, away
-            self.raised = self._closed or self._broken is not None or ordered is not None or away is not None
+            self._order, self._away = order, away
+            self._save_by = time.monotonic() + order.save_s
+            self._pace.set_rate(order.flop_per_s)
+            free = order == PROCEED and away is None
+            self.raised = not free or self._closed or self._broken is not None
             self._condition.notify_all()
 
+    def _is_held(self) -> bool:
+        return self._order.hold is not None or self._away is not None
+
+    def pace(self, total: int) -> bool:
+        """Wait until the rate, if there is one, allows a job with this total of operations its next step.
+
+        False if it has come to be held meanwhile. RuntimeError as wait.
+        SPEC metering-19: operations MUST NOT be made faster than the rate that the daemon gave the job.
+        """
+        with self._condition:
+            while not self._closed and self._broken is None and not self._is_held():
+                pause_s = self._pace.wait_s(total)
+                if pause_s <= 0:
+                    return True
+                self._condition.wait(pause_s)
+        return False
+
     def wait(self) -> None:
-        """Return once training may go on. RuntimeError if the meter is closed, broken or in a forked child."""
+        """Return once training is not held. RuntimeError if the meter is closed, broken or in a forked child."""
         # SPEC metering-12: a meter is of the process that opened it; a fork has neither its threads nor its socket.
         if self.forked:
             raise RuntimeError(
@@ -80,7 +124,7 @@ class HoldFlag:
                 "Open the meter after forking, or start workers with the spawn method"
             )
         with self._condition:
-            while not self._closed and self._broken is None and (self._ordered is not None or self._away is not None):
+            while not self._closed and self._broken is None and self._is_held():
                 self._condition.wait()
             if self._broken is not None:
                 raise RuntimeError(f"the meter stopped: {self._broken}") from self._broken

@@ -25,6 +25,7 @@ class PacekeeperCallback(TrainerCallback):  # type: ignore[misc]
         self._opening = opening
         self._hooks: TorchMeter | None = None
         self._meter: Meter | None = None
+        self._saved = True  # nothing to save before the first step
 
     @property
     def meter(self) -> Meter:
@@ -39,11 +40,14 @@ class PacekeeperCallback(TrainerCallback):  # type: ignore[misc]
         self._hooks = attach(self._meter, wait=False)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.meter.wait()
+        # SPEC metering-21: a hold that comes between two steps is obeyed one step later, since only a step's end saves.
+        if self.meter.held is None or self._saved:
+            self.meter.wait()
+        self._saved = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if self.meter.held is not None:
-            control.should_save = True
+            control.should_save = self._saved = True
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:

@@ -42,7 +42,7 @@ def meter_step(
 ) -> Callable[_P, _R]:
     """Return step_fn with each call counted as so many optimizer steps (0: an evaluation) of the meter's job.
 
-    A call waits, after it was dispatched, while training is held.
+    A call waits before it begins while training is held: what the caller holds then is the state to save.
     """
     counts: dict[Any, int] = {}
     static = {static_argnums} if isinstance(static_argnums, int) else set(static_argnums)
@@ -56,13 +56,12 @@ def meter_step(
             for reason in count.reasons:
                 meter.note_uncounted(f"JAX: {reason}")
             flop = counts[key] = count.flop
+        if steps:
+            meter.wait()
         result = step_fn(*args, **kwargs)
-        if steps == 0:
-            meter.add(flop)
-            return result
-        for _ in range(steps - 1):
+        meter.add(flop)
+        for _ in range(steps):
             meter.count_step()
-        meter.step(flop)
         return result
 
     return metered

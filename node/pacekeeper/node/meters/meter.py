@@ -4,8 +4,9 @@
     meter.step(flop)        # after each optimizer step: two integer additions and a flag
     meter.close()
 
-A Meter is a context manager. step() returns at once unless training is held; then it returns when training may go on.
-It belongs to one training thread of one process. What it has to say goes to the logger "pacekeeper.meter".
+A Meter is a context manager. step() returns at once unless training is held or slowed down; then it returns when
+training may go on. It belongs to one training thread of one process. What it has to say goes to the logger
+"pacekeeper.meter".
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from pacekeeper.protocol.limits import MAX_TEXT_CHARS
 from pacekeeper.protocol.text import printable
 from pacekeeper.v1 import statements_pb2
 
-FRAMEWORK_COUNT: Final[int] = statements_pb2.METHOD_FRAMEWORK_COUNT
 CHIP_TIME: Final[int] = statements_pb2.METHOD_CHIP_TIME
+FRAMEWORK_COUNT: Final[int] = statements_pb2.METHOD_FRAMEWORK_COUNT
 COUNTED_MARGIN_PPM: Final = 10_000  # matmuls are counted exactly; the margin is for what the convention leaves out
 
 
@@ -56,6 +57,8 @@ class Meter:
         self._client = GateClient(settings.socket, settings.call_s)
         try:
             contact = first_contact(self._client, opening, settings)
+            if opening.method == CHIP_TIME:
+                opened_ms = clock.now_ms()  # nothing occupied a chip while it waited for leave to begin
             job = SpooledJob(opening, contact.calendar, opened_ms, opened_ms, False, (), (), ())
             try:
                 self._record = JobRecord(job, clock, settings.spool, self._totals)
@@ -68,7 +71,7 @@ class Meter:
         self._courier = Courier(self._record, self._client, settings, self._flag, opened=contact.answered)
         self._recorder = Recorder(self._record, settings, self._flag, self._courier)
         self._closed = False
-        self._flag.order(contact.hold_reason)
+        self._flag.order(contact.order)
         self._recorder.start()
         self._courier.start()
         atexit.register(self.close)
@@ -91,7 +94,8 @@ class Meter:
 
         initial_digest: digest of the parameters that training starts from (see digest.tensors_digest); None leaves
         the initial state unstated. from_checkpoint: those parameters come from a checkpoint, not from a fresh draw.
-        on_hold: called with the reason, in the training thread, when a step is about to be held: save there.
+        on_hold: called with the reason, in the training thread, once for each hold, before it waits: save there. What
+        it takes is in save_s.
         settings: else from the environment. ValueError for an argument that cannot be; Refused if the daemon refuses
         the job, or is away and left no calendar in the spool.
         """
@@ -119,7 +123,7 @@ class Meter:
         return meter
 
     def step(self, flop: int) -> None:
-        """Count one optimizer step of so many operations (MAC = 2); wait here while training is held."""
+        """Count one optimizer step of so many operations (MAC = 2); wait here while training is held or slowed down."""
         if type(flop) is not int or flop < 0:
             flop = _whole(flop)
         self._flop += flop
@@ -173,6 +177,21 @@ class Meter:
         return self._flag.ordered
 
     @property
+    def stand_by(self) -> bool:
+        """Whether the daemon's hold may be over at any moment: it only has to find out."""
+        return self._flag.stand_by
+
+    @property
+    def save_s(self) -> float:
+        """How long a held job still has for saving its checkpoint, in seconds."""
+        return self._flag.save_s
+
+    @property
+    def flop_per_s(self) -> int | None:
+        """The rate at which training goes on, or None while nothing slows it down."""
+        return self._flag.flop_per_s
+
+    @property
     def complete(self) -> bool:
         """Whether everything seen could be counted."""
         return self._record.complete
@@ -221,10 +240,14 @@ class Meter:
         return self._flop, self._steps
 
     def _attend(self) -> None:
-        reason = self.held
-        if reason is not None and self._on_hold is not None and not self._flag.forked:
-            self._on_hold(reason)
-        self._flag.wait()
+        while True:
+            reason = self.held
+            if reason is not None and self._on_hold is not None and not self._flag.forked:
+                # SPEC metering-21: the loop MUST be able to save before it stands still, once for each hold.
+                self._on_hold(reason)
+            self._flag.wait()
+            if self._flag.pace(self._flop):
+                return
 
 
 def _whole(flop: object) -> int:

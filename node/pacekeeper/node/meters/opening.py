@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pacekeeper.node.meters.client import DaemonAway, GateClient
-from pacekeeper.node.meters.courier import read_calendar_of, reason_to_hold
+from pacekeeper.node.meters.courier import read_calendar_of
+from pacekeeper.node.meters.orders import PROCEED, Order, read_order
 from pacekeeper.node.meters.record import log
 from pacekeeper.node.meters.settings import MeterSettings, OnDaemonDown
 from pacekeeper.node.meters.spool import Opening, read_calendar
@@ -17,6 +18,7 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.limits import MAX_TEXT_CHARS
 from pacekeeper.protocol.text import is_plain, printable
 from pacekeeper.protocol.units import PPM
+from pacekeeper.v1 import statements_pb2
 
 _RUN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _MAX_CHIPS: Final = 2**32  # so that chip-milliseconds stay far inside 64 bits
@@ -28,7 +30,7 @@ class FirstContact:
 
     calendar: PeriodCalendar
     answered: bool
-    hold_reason: str | None
+    order: Order
 
 
 def check_opening(opening: Opening) -> None:
@@ -52,18 +54,26 @@ def first_contact(client: GateClient, opening: Opening, settings: MeterSettings)
     without one the job is refused, since its figures could not be split by period.
     """
     said = False
+    held = None
     while True:
         try:
             answer = client.open_job(opening)
         except DaemonAway as error:
             if settings.on_daemon_down is OnDaemonDown.CONTINUE:
-                return FirstContact(_spooled_calendar(settings), False, None)
+                return FirstContact(_spooled_calendar(settings), False, PROCEED)
             if not said:
                 log.warning("the lab daemon is away (%s); training is held until it is back", printable(str(error)))
             said = True
             time.sleep(min(0.5, settings.report_s))
         else:
-            return FirstContact(read_calendar_of(answer), True, reason_to_hold(answer.decision, answer.reason))
+            order = read_order(answer)
+            if order.hold is None or opening.method != statements_pb2.METHOD_CHIP_TIME:
+                return FirstContact(read_calendar_of(answer), True, order)
+            # SPEC metering-20: a job that counts by its chips' time alone MUST NOT begin while it is held.
+            if order.hold != held:
+                log.warning("the job does not begin yet: %s", order.hold)
+            held = order.hold
+            time.sleep(min(0.5, settings.report_s))
 
 
 def _spooled_calendar(settings: MeterSettings) -> PeriodCalendar:

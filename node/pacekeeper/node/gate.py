@@ -1,0 +1,120 @@
+"""The gate: whether a job may take its next step, from what the log says and how late it is. Pure.
+
+    decide(constraints, now_ms, log_ms=..., cumulative_gflop=..., jobs=3)  ->  Proceed | Throttle | Hold
+
+It tightens by the lab's own clock or the log's, whichever is further, and early enough for a decision to get to a loop;
+it loosens only by entries of the log, for nothing that is planned ends in the constraints before its end is a fact
+there. Past the lease the commitment says what holds: nothing goes on, or everything as was last known, never without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from pacekeeper.protocol.commitments.constraints import Constraints
+from pacekeeper.protocol.commitments.constraints import Hold as Pause
+from pacekeeper.protocol.units import FLOP_PER_UNIT, format_flop, format_time
+
+LEAD_MS: Final = 3_000  # a meter asks once a second, and its last report is attributed as a whole
+_SAVE_MS: Final = 30_000  # for saving, where nothing bites at a known time
+_SHARE_PERCENT: Final = 98  # of a rate, so that neither rounding nor the step that crosses a boundary makes a breach
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """The next step may be taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Steps may be taken, at this rate for this job."""
+
+    flop_per_s: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No step may be taken. save_by_ms: by when the job is to have saved. until_ms: when something planned changes
+    this, if so far known. stand_by: the daemon only has to find out; what runs is stopped, and not ended."""
+
+    reason: str
+    save_by_ms: int = 0
+    until_ms: int | None = None
+    stand_by: bool = False
+
+
+Decision: TypeAlias = Proceed | Throttle | Hold
+
+
+def decide(
+    constraints: Constraints,
+    now_ms: int,
+    *,
+    log_ms: int,
+    cumulative_gflop: int,
+    jobs: int,
+    fixed_gflop_per_s: int | None = None,
+) -> Decision:
+    """Say what one job may do.
+
+    constraints: as they will be LEAD_MS after now_ms, which is the later of the lab's clock and the log's time.
+    log_ms: log time of the newest cosigned entry. cumulative_gflop: of the job's run, its ancestors' included, at most.
+    jobs: how many share the lab's rate. fixed_gflop_per_s: what the job counts per second whatever it does, where only
+    its chips' time is counted.
+    """
+    return (
+        _lease_over(constraints, now_ms, log_ms)
+        or _paused(constraints, now_ms, cumulative_gflop)
+        or _slowed(constraints, now_ms, jobs, fixed_gflop_per_s)
+        or Proceed()
+    )
+
+
+def _lease_over(constraints: Constraints, now_ms: int, log_ms: int) -> Hold | None:
+    """SPEC node-30: past its lease a commitment MUST hold training, or leave it under the last known constraints."""
+    lease = constraints.lease
+    if lease is None or not lease.hold or now_ms <= log_ms + lease.lease_ms:
+        return None
+    ended_ms = log_ms + lease.lease_ms
+    reason = f"the lease ended at {format_time(ended_ms)}: nothing newer than {format_time(log_ms)} came from the log"
+    return Hold(reason, save_by_ms=ended_ms + _SAVE_MS)
+
+
+def _paused(constraints: Constraints, now_ms: int, cumulative_gflop: int) -> Hold | None:
+    """SPEC node-29: a run above a pause's limit MUST be held from the pause's beginning, and so early that a decision
+    takes effect before the pause bites."""
+    begun = [
+        hold
+        for hold in constraints.holds
+        if cumulative_gflop > hold.above_gflop and (hold.from_ms <= now_ms or hold.enforced_ms <= now_ms + LEAD_MS)
+    ]
+    if not begun:
+        return None
+    first = min(begun, key=lambda hold: (hold.enforced_ms, hold.above_gflop))
+    return Hold(_describe(first), first.enforced_ms - LEAD_MS, constraints.next_change_ms)
+
+
+def _describe(pause: Pause) -> str:
+    names = ", ".join(pause.commitments)
+    return f"{names}: runs above {format_flop(pause.above_gflop)} pause, saved by {format_time(pause.enforced_ms)}"
+
+
+def _slowed(constraints: Constraints, now_ms: int, jobs: int, fixed_gflop_per_s: int | None) -> Decision | None:
+    """SPEC node-31: a slow-down's rate MUST be divided among the jobs that run, and what cannot slow down MUST hold."""
+    rate = constraints.rate
+    if rate is None:
+        return None
+    share = rate.gflop_per_s * FLOP_PER_UNIT * _SHARE_PERCENT // (100 * max(1, jobs))
+    reason = f"{', '.join(rate.commitments)}: {_per_second(rate.gflop_per_s)} for the lab, shared among {max(1, jobs)}"
+    if fixed_gflop_per_s is not None and fixed_gflop_per_s * FLOP_PER_UNIT > share:
+        counts = f"this job's chip-time counts as {_per_second(fixed_gflop_per_s)} and cannot be slowed down"
+        return Hold(f"{reason}; {counts}", now_ms + _SAVE_MS, constraints.next_change_ms)
+    if share == 0:
+        return Hold(reason, now_ms + _SAVE_MS, constraints.next_change_ms)
+    return Throttle(share, reason)
+
+
+def _per_second(gflop_per_s: int) -> str:
+    return f"{format_flop(gflop_per_s)}/s"
