@@ -69,7 +69,9 @@ def test_every_command_and_option_says_what_it_does(path: tuple[str, ...]) -> No
 
 def test_commands_that_answer_offer_json() -> None:
     """SPEC cli-8."""
-    for path in (("audit",), ("doctor",), ("agreement", "show"), ("agreement", "lint"), ("verifier", "status")):
+    informing = ("lint", "diff", "status", "simulate", "propose", "pledge", "withdraw", "lift", "extend", "report")
+    paths = [("audit",), ("doctor",), ("agreement", "show"), ("agreement", "lint"), ("verifier", "status")]
+    for path in [*paths, *(("commitment", name) for name in informing)]:
         assert "as_json" in {parameter.name for parameter in COMMANDS[path].params}
 
 

@@ -84,6 +84,14 @@ def test_two_parties_pledge_and_lift_a_pause(must: Must, pacekeeper: Run, site: 
     told = waiting_status(must, site, "mutual-pause", "now IN FORCE")
     assert "bites from " in told
 
+    assert "norland speaks for extending it" in must("commitment", "extend", "mutual-pause", *calling(site, "norland"))
+    said = must("commitment", "extend", "mutual-pause", *calling(site, "sudland"))
+    assert re.search(r"\n  extended\n", said)
+    assert ", extended 1 time\n" in said
+    twice = pacekeeper("commitment", "extend", "mutual-pause", *calling(site, "sudland"))
+    assert (twice.status, twice.out) == (2, "")
+    assert "(not-liftable)" in twice.err
+
     said = must("commitment", "lift", "mutual-pause", *calling(site, "norland"))
     assert "norland speaks for lifting it" in said
     assert "now IN FORCE" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,15 @@ def test_status_at_an_earlier_size(must: Must, pledged: PublishedLog) -> None:
     index = next(m.index for m in pledged.world.state.commitments.timeline("halt") if m.what == "pledged")
     assert "now open for pledges" in must(*status(pledged), "--at", index + 1)
     assert must(*status(pledged), "--at", 2) == "no commitment has been proposed\n"
+
+
+def test_the_document_is_had_from_the_log(must: Must, pacekeeper: Run, pledged: PublishedLog, tmp_path: Path) -> None:
+    """SPEC cli-4: byte for byte, and never over another file."""
+    saved = tmp_path / "saved.md"
+    must(*status(pledged, "halt"), "--save", saved)
+    assert hashlib.sha256(saved.read_bytes()).digest() == pledged.world.state.commitments.standing("halt").terms.digest
+    assert "exists already" in pacekeeper(*status(pledged, "halt"), "--save", saved).err
+    assert "name its ID" in pacekeeper(*status(pledged), "--save", tmp_path / "other.md").err
 
 
 def test_an_unknown_commitment_is_a_sentence(pacekeeper: Run, pledged: PublishedLog) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from pacekeeper.cli.console import DIRECTORY, FILE, echo_json, sentences
+from pacekeeper.cli.console import DIRECTORY, FILE, Sentence, echo_json, sentences
 
 
 @click.command()
@@ -16,12 +16,20 @@ from pacekeeper.cli.console import DIRECTORY, FILE, echo_json, sentences
 @click.argument("location", metavar="URL|DIR")
 @click.option("--fingerprint", required=True, help="SHA-256 of the agreement's document, 64 hexadecimal digits.")
 @click.option("--at", type=int, help="As it stood after this many entries of the same tree.")
+@click.option("--save", type=FILE, help="Write the document of the one ID, as it is on the log, to this file.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON: a list, times in milliseconds since 1970 UTC.")
 @click.option("--jobs", type=click.IntRange(0, 64), default=os.cpu_count() or 1, show_default=True, help="Processes.")
 @click.option("--offline", is_flag=True, help="Do not ask the verifiers of a live log directly.")
 @sentences
 def status(
-    ids: tuple[str, ...], location: str, fingerprint: str, at: int | None, as_json: bool, jobs: int, offline: bool
+    ids: tuple[str, ...],
+    location: str,
+    fingerprint: str,
+    at: int | None,
+    save: Path | None,
+    as_json: bool,
+    jobs: int,
+    offline: bool,
 ) -> int:
     """Verify and replay the log at URL or in DIR, and tell how its commitments stand and how they came to.
 
@@ -32,6 +40,10 @@ def status(
     from pacekeeper.audit.story import export_commitment
     from pacekeeper.cli.auditing import audited
     from pacekeeper.cli.commitments.telling import describe, explain_faults
+    from pacekeeper.client.keyfiles import write_public
+
+    if save is not None and len(ids) != 1:
+        raise Sentence("--save takes the document of one commitment: name its ID", 2)
 
     def show(result: AuditResult) -> None:
         # SPEC cli-15: status MUST say nothing of a log that does not verify.
@@ -39,6 +51,8 @@ def status(
             raise explain_faults(result)
         registry = result.state.commitments
         standings = [registry.standing(ident) for ident in ids] or list(registry.standings().values())
+        if save is not None:
+            write_public(save, standings[0].terms.document)
         if as_json:
             echo_json([export_commitment(result.state, standing) for standing in standings])
             return

@@ -28,6 +28,7 @@ from pacekeeper.protocol.envelope import encode
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import State, apply, genesis
 from pacekeeper.protocol.statements import parse_statement, seal
+from pacekeeper.protocol.tlog.policy import check_checkpoint
 
 Build = Callable[[State, str], Message]
 
@@ -58,7 +59,7 @@ async def _act(caller: Caller, build: Build) -> Outcome:
     async with LogClient(agreement.log.address, caller.credentials, agreement) as log:
         reading = Reading(agreement, log.follow())
         with progress("replaying") as report:
-            state = await reading.reach((await log.status()).size, report)
+            state = await reading.reach(await _vouched_size(log, agreement), report)
         settle()
         envelope = seal(build(state, caller.who), [caller.key])
         parse_statement(envelope)  # a field that no log takes is better refused here, with nothing sent
@@ -67,6 +68,14 @@ async def _act(caller: Caller, build: Build) -> Outcome:
             raise Sentence(f"the log refused it: {answer.message} ({answer.code})", USAGE)
         assert isinstance(answer, WitnessedReceipt), "nothing less was asked for"
         return Outcome(answer, await reading.reach(answer.index + 1))
+
+
+async def _vouched_size(log: LogClient, agreement: Agreement) -> int:
+    """How far to read: what the quorum has cosigned, whatever size the log itself claims."""
+    note = (await log.status()).checkpoint
+    if not note:
+        raise TemporaryFailure(Code.NOT_WITNESSED, "the quorum has cosigned nothing of the log yet")
+    return check_checkpoint(note, agreement.policy()).checkpoint.size
 
 
 class Reading:
