@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commitment_templates import NAMES, VALUES, fill, template
+from commitment_templates import NAMES, VALUES, fill, values_of
 
 from pacekeeper.cli.commands.commitment_documents import TEMPLATES
-from pacekeeper.protocol.documents.template import placeholders
 
 Run = Callable[..., Any]
 Must = Callable[..., str]
@@ -20,8 +19,7 @@ Must = Callable[..., str]
 
 def settings(name: str, **changes: str) -> list[str]:
     """The options that fill a template wholly."""
-    values = VALUES | {"id": name} | changes
-    return [word for key in sorted(placeholders(template(name))) for word in ("--set", f"{key}={values[key]}")]
+    return [word for key, value in sorted(values_of(name, **changes).items()) for word in ("--set", f"{key}={value}")]
 
 
 def test_every_published_template_is_offered() -> None:
@@ -44,17 +42,37 @@ def test_what_remains_to_be_filled_in_is_listed_and_linted_at_its_lines(
     """SPEC cli-13, cli-5."""
     out = tmp_path / "c.md"
     said = must("commitment", "new", "--template", "exit", "--set", "id=x", "--set", "party=norland", "--out", out)
-    assert "still to fill in: title, pledges_by, delay, notice\n" in said
+    assert "still to fill in: title, quorum, liars, pledges_by, delay, notice\n" in said
     outcome = pacekeeper("commitment", "lint", out)
     assert outcome.status == 2
     lines = out.read_text().split("\n")
     shown = [
         re.fullmatch(r'.*:(\d+): error: placeholder "(\w+)" is still .*', line) for line in outcome.out.splitlines()
     ]
-    assert len(shown) == 5, "the title stands in two lines"
+    assert len(shown) == 7, "the title stands in two lines"
     for match in shown:
         assert match is not None
         assert f"{{{{{match[2]}}}}}" in lines[int(match[1]) - 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("pause", {}),
+        ("growth", {"weight_tables": VALUES["weight_tables"]}),
+        ("bilateral", {"first_party": "norland", "second_party": "sudland"}),
+        ("triggered-pause", {"lab_reporters": '"borealis"', "external_reporters": '"westmere"'}),
+        ("exit", {"party": "norland", "quorum": "2", "liars": "0"}),
+    ],
+)
+def test_a_sample_needs_only_names(must: Must, founded: Any, tmp_path: Path, name: str, named: dict[str, str]) -> None:
+    """SPEC cli-13."""
+    out = tmp_path / "c.md"
+    given = {"id": "x", "title": "X", **named}
+    options = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+    said = must("commitment", "new", "--template", name, "--sample", *options, "--out", out)
+    assert "still to fill in" not in said
+    assert "compiles" in must("commitment", "lint", out, "--bundle", founded.bundle)
 
 
 def test_new_overwrites_nothing(pacekeeper: Run, tmp_path: Path) -> None:

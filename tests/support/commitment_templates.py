@@ -94,8 +94,12 @@ def template(name: str) -> str:
     return (ROOT / "specs" / "templates" / f"commitment-{name}.md").read_text(encoding="utf-8")
 
 
-def fill(name: str, **changes: str) -> bytes:
-    """Return a template filled in, with the id "NAME" and any values changed."""
-    text = template(name)
+def values_of(name: str, **changes: str) -> dict[str, str]:
+    """Return the values that fill a template, with the id "NAME" and any of them changed."""
     values = VALUES | (_OF_EXIT if name == "exit" else {}) | {"id": name} | changes
-    return fill_template(text, {key: values[key] for key in placeholders(text)}).encode()
+    return {key: values[key] for key in placeholders(template(name))}
+
+
+def fill(name: str, **changes: str) -> bytes:
+    """Return a template filled in."""
+    return fill_template(template(name), values_of(name, **changes)).encode()

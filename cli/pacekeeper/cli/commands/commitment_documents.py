@@ -1,4 +1,4 @@
-"""`pacekeeper commitment new, lint`: from a template to a document that can be proposed."""
+"""`pacekeeper commitment new, lint, render, diff`: from a template to a document that can be proposed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ TEMPLATES: Final = ("pause", "growth", "bilateral", "triggered-pause", "accessio
 @click.command()
 @click.option("--template", type=click.Choice(TEMPLATES), required=True, help="What to begin with.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Fill in a placeholder; repeat.")
+@click.option("--sample", is_flag=True, help="Fill in the other quantities and dates with examples, to be changed.")
 @click.option("--out", type=FILE, required=True, help="The document to write.")
 @sentences
-def new(template: str, settings: tuple[str, ...], out: Path) -> None:
+def new(template: str, settings: tuple[str, ...], sample: bool, out: Path) -> None:
     """Write a commitment from a template. Fill in what remains, read it, edit it, lint it, then propose it."""
-    from pacekeeper.cli.commitments.drafting import fill_in, parse_settings
+    import time
+
+    from pacekeeper.cli.commitments import drafting
     from pacekeeper.client.keyfiles import write_public
 
-    text, left = fill_in(template, parse_settings(settings))
+    otherwise = drafting.sample(int(time.time()) * 1000) if sample else None
+    text, left = drafting.fill_in(template, drafting.parse_settings(settings), otherwise)
     write_public(out, text.encode())
     click.echo(f"wrote {out}")
     if left:
@@ -58,4 +62,69 @@ def lint(document: Path, bundle: Path | None, as_json: bool) -> None:
     )
 
 
-COMMANDS: Final = (new, lint)
+@click.command()
+@click.argument("document", type=FILE)
+@click.option("--out", type=FILE, required=True, help="The page to write.")
+@sentences
+def render(document: Path, out: Path) -> None:
+    """Write a commitment as one self-contained page: the prose on the left, the terms beside it on the right."""
+    from pacekeeper.cli.commitments.drafting import read_document
+    from pacekeeper.cli.commitments.page import render_page
+    from pacekeeper.client.errors import ConfigError
+    from pacekeeper.client.keyfiles import write_public
+    from pacekeeper.protocol.documents.blocks import DocumentError, split_document
+    from pacekeeper.protocol.documents.commitment import compile_commitment
+
+    data = read_document(document)
+    try:
+        page = render_page(compile_commitment(data), split_document(data))
+    except DocumentError as error:
+        raise ConfigError(f"{document}: {error}") from None
+    write_public(out, page.encode())
+    click.echo(f"wrote {out}")
+
+
+@click.command()
+@click.argument("before", type=FILE)
+@click.argument("after", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="The changes as JSON.")
+@sentences
+def diff(before: Path, after: Path, as_json: bool) -> None:
+    """Compare two drafts article by article: the prose by sentences, the terms by what they say."""
+    from pacekeeper.cli.commitments.difference import compare, read_draft
+    from pacekeeper.cli.commitments.drafting import read_document
+    from pacekeeper.client.errors import ConfigError
+    from pacekeeper.protocol.documents.blocks import DocumentError
+    from pacekeeper.protocol.text import printable
+
+    read = [read_document(path) for path in (before, after)]
+    drafts = []
+    for path, data in zip((before, after), read, strict=True):
+        try:
+            drafts.append(read_draft(data))
+        except DocumentError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    changes = compare(*drafts)
+    if as_json:
+        echo_json(
+            [
+                {
+                    "article": change.heading,
+                    "prose": [{"sign": sign, "sentence": sentence} for sign, sentence in change.prose],
+                    "terms": [{"term": name, "before": was, "after": now} for name, was, now in change.terms],
+                }
+                for change in changes
+            ]
+        )
+        return
+    for change in changes:
+        click.echo(printable(change.heading))
+        for sign, sentence in change.prose:
+            click.echo(f"  {sign} {printable(sentence, 60_000)}")
+        for name, was, now in change.terms:
+            click.echo(f"  {printable(name)}: {printable(was or 'absent')} -> {printable(now or 'absent')}")
+    if not changes:
+        click.echo("the drafts are the same" if read[0] == read[1] else "the drafts say the same, written otherwise")
+
+
+COMMANDS: Final = (new, lint, render, diff)

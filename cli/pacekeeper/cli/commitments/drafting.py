@@ -19,6 +19,49 @@ from pacekeeper.protocol.documents.template import placeholders
 from pacekeeper.protocol.limits import MAX_DOCUMENT_BYTES
 from pacekeeper.protocol.replay.commitments import JUDGED
 from pacekeeper.protocol.replay.state import members_of
+from pacekeeper.protocol.units import format_time
+
+# What a first draft can begin with where --sample is given: round figures that go together, and nobody's proposal.
+SAMPLE: Final[Mapping[str, str]] = {
+    "threshold": "1e25 FLOP",
+    "stage_threshold": "4e25 FLOP",
+    "wind_down": "6 h",
+    "evaluation_budget": "1e22 FLOP",
+    "inference_budget": "1e24 FLOP",
+    "window": "30 periods",
+    "baseline": "90 periods",
+    "growth": "5 %",
+    "stage_growth": "15 %",
+    "floor": "1e22 FLOP",
+    "banking": "20 %",
+    "parties": "2",
+    "labs": "1",
+    "clean_periods": "1",
+    "weight": "55 %",
+    "delay": "30 d",
+    "notice": "2 h",
+    "term": "365 d",
+    "minimum": "30 d",
+    "extension": "180 d",
+    "lifting_parties": "2",
+    "stage": "30 d",
+    "cut_off": "7 d",
+    "withdrawal_notice": "90 d",
+    "breach_response": "release-others",
+    "lease": "1 h",
+    "families": "2",
+    "code_on": "80 %",
+    "code_off": "70 %",
+    "horizon_on": "40 h",
+    "horizon_off": "30 h",
+    "research_on": "50 %",
+    "research_off": "40 %",
+    "reports": "2",
+    "every": "30 d",
+    "grace": "15 d",
+}
+_PLEDGES_BY_DAYS: Final = 60
+_DAY_MS: Final = 86_400_000
 
 _PLACEHOLDER: Final = re.compile(r"\{\{([^{}\n]{0,80})\}?\}?")
 
@@ -45,8 +88,18 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def fill_in(template: str, settings: Mapping[str, str]) -> tuple[str, list[str]]:
+def sample(now_ms: int) -> dict[str, str]:
+    """Return values for a first draft that is written now; names of participants are not among them."""
+    by_ms = (now_ms // _DAY_MS + _PLEDGES_BY_DAYS) * _DAY_MS
+    return {**SAMPLE, "pledges_by": format_time(by_ms)}
+
+
+def fill_in(
+    template: str, settings: Mapping[str, str], otherwise: Mapping[str, str] | None = None
+) -> tuple[str, list[str]]:
     """Return the named template with these values put in, and the placeholders that remain, in their order.
+
+    otherwise: what stands in for a value that is not set, where there is something.
 
     SPEC cli-13: each value MUST be put in where its placeholder stands, and one that has no place be refused.
     """
@@ -56,8 +109,9 @@ def fill_in(template: str, settings: Mapping[str, str]) -> tuple[str, list[str]]
     if unused:
         raise ConfigError(f'--set: the template {template} has no "{unused[0]}"; it has {", ".join(sorted(known))}')
     # In one pass: what is put in is not looked at again.
-    filled = _PLACEHOLDER.sub(lambda match: settings.get(match[1], match[0]), text)
-    left = [match[1] for match in _PLACEHOLDER.finditer(text) if match[1] not in settings]
+    values = {**(otherwise or {}), **settings}
+    filled = _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+    left = [match[1] for match in _PLACEHOLDER.finditer(text) if match[1] not in values]
     return filled, list(dict.fromkeys(left))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pacekeeper.audit.verify import audit
+from pacekeeper.cli.demo.documents import PAUSE_DOCUMENT, SLOW_DOWN_DOCUMENT
 from pacekeeper.cli.demo.processes import Troupe
 from pacekeeper.cli.demo.scene import HONEST, PERIOD_S, ROGUE, STEADY, Scene
 from pacekeeper.cli.demo.training import start_training
@@ -66,7 +67,7 @@ def _commit(scene: Scene, troupe: Troupe, say: Say) -> None:
     """Propose the pause, and pledge one by one; only the last brings it about."""
     document = scene.root / "commitment" / f"{PAUSE}.md"
     document.parent.mkdir(exist_ok=True)
-    document.write_text(_PAUSE.format(id=PAUSE, pledges_by=format_time(_soon_ms(300))), encoding="utf-8")
+    document.write_text(PAUSE_DOCUMENT.format(id=PAUSE, pledges_by=format_time(_soon_ms(300))), encoding="utf-8")
     _act(scene, say, "norland", "propose", str(document))
     pledges = [
         ("norland", "parties>=3"),
@@ -134,7 +135,7 @@ def _slow_down(scene: Scene, troupe: Troupe, say: Say) -> None:
     free = _measure(troupe, run, 6.0)
     limit = int(free / 2 / FLOP_PER_UNIT) * FLOP_PER_UNIT
     document = scene.root / "commitment" / f"{SLOW}.md"
-    text = _SLOW.format(id=SLOW, pledges_by=format_time(_soon_ms(300)), rate=f"{limit // FLOP_PER_UNIT}e9")
+    text = SLOW_DOWN_DOCUMENT.format(id=SLOW, pledges_by=format_time(_soon_ms(300)), rate=f"{limit // FLOP_PER_UNIT}e9")
     document.write_text(text, encoding="utf-8")
     _act(scene, say, "sudland", "propose", str(document))
     _act(scene, say, "sudland", "pledge", SLOW)
@@ -240,93 +241,3 @@ def pause_shortcomings(state: State) -> list[str]:
         if any(v.kind is kind and v.subject in (HONEST, STEADY) for v in state.violations):
             lacking.append(f"a lab that kept its commitment was convicted: {kind}")
     return lacking
-
-
-_PAUSE: Final = """# Joint pause of the demonstration
-
-## Article 1. Object
-
-Those who pledge hold the training of models above the threshold together, and none of them alone.
-
-```toml
-[commitment]
-id = "{id}"
-title = "Joint pause of the demonstration"
-kind = "pause"
-
-[pause]
-above = "1e9 FLOP"
-wind_down = "4 s"
-```
-
-## Article 2. Entry into force
-
-It enters into force after the delay, once enough are bound; a pledge may depend on who else is bound.
-
-```toml
-[entry]
-parties = 3
-labs = 2
-pledges_by = "{pledges_by}"
-delay = "4 s"
-notice = "1 s"
-```
-
-## Article 3. End
-
-It ends with its term, and before that when enough of the parties bound by it say so.
-
-```toml
-[term]
-length = "1 h"
-
-[lifting]
-parties = 3
-
-[withdrawal]
-before_entry = "allowed"
-cut_off = "1 s"
-notice = "10 min"
-```
-
-## Article 4. Out of reach of the log
-
-A gate that has heard nothing from the log for longer than its lease holds.
-
-```toml
-[lease]
-lease = "6 s"
-on_lease_end = "hold"
-```
-"""
-_SLOW: Final = """# Slow-down of the demonstration
-
-## Article 1. Object
-
-Whoever pledges slows all training of its labs down to the rate below.
-
-```toml
-[commitment]
-id = "{id}"
-title = "Slow-down of the demonstration"
-kind = "slow-down"
-
-[slow-down]
-rate = "{rate} FLOP/s"
-wind_down = "2 s"
-
-[entry]
-parties = 1
-pledges_by = "{pledges_by}"
-delay = "2 s"
-notice = "1 s"
-
-[term]
-length = "1 h"
-
-[withdrawal]
-before_entry = "allowed"
-cut_off = "1 s"
-notice = "10 min"
-```
-"""
