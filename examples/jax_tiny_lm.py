@@ -1,19 +1,26 @@
 """Trains a small byte-level transformer on the Python standard library's sources with JAX, under the meter.
 
-    pacekeeper lab run ... -- python examples/jax_tiny_lm.py --run run-1 --seconds 20 --save first.npz
+    python examples/jax_tiny_lm.py --run run-1 --seconds 20 --save first.npz
     python examples/jax_tiny_lm.py --run run-2 --steps 300 --init first.npz
+    python examples/jax_tiny_lm.py --run run-3 --steps 300 --state run-3.npz --exit-on-hold
 
 The same arguments give the same losses on the same machine. The meter finds the lab daemon by PACEKEEPER_SOCKET and
 PACEKEEPER_SPOOL. Three lines belong to it: Meter.open, meter_step, meter.checkpoint.
+
+While a pause holds the run, training stands still at a step boundary and goes on by itself when the pause ends. With
+--state everything that the next step needs is saved before that, and a later call with the same --state goes on from
+there, as if nothing had been between. With --exit-on-hold the program ends with status 75 once it has saved.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import sysconfig
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +106,7 @@ def train_step(
 
 
 def save(path: Path, parameters: Parameters) -> None:
-    with path.open("wb") as file:
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in parameters.items()}
-        np.savez(file, **arrays)
+    write_arrays(path, {name: np.asarray(value) for name, value in parameters.items()})
 
 
 def load(path: Path) -> Parameters:
@@ -109,33 +114,101 @@ def load(path: Path) -> Parameters:
         return {name: jnp.asarray(arrays[name]) for name in arrays.files}
 
 
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write a file whole or not at all: training may be ended while it saves."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        np.savez(file, **arrays)
+    beside.replace(path)
+
+
+@dataclass
+class Training:
+    """Everything that the next step depends on. number: steps taken."""
+
+    parameters: Parameters
+    first: Parameters
+    second: Parameters
+    chance: np.random.Generator
+    number: int = 0
+    drawn_from: str = ""
+
+    def mark(self) -> None:
+        """Remember where the dice stand before a step: a hold may come after its batch was drawn."""
+        self.drawn_from = json.dumps(self.chance.bit_generator.state)
+
+    def save(self, path: Path) -> None:
+        kinds = {"parameters": self.parameters, "first": self.first, "second": self.second}
+        arrays = {f"{kind}/{name}": np.asarray(value) for kind, tree in kinds.items() for name, value in tree.items()}
+        write_arrays(path, {**arrays, "number": np.int64(self.number), "chance": np.array(self.drawn_from)})
+
+    @classmethod
+    def load(cls, path: Path) -> Training:
+        chance = np.random.default_rng()
+        with np.load(path) as arrays:
+            trees = {
+                kind: {
+                    name.partition("/")[2]: jnp.asarray(arrays[name]) for name in arrays.files if name.startswith(kind)
+                }
+                for kind in ("parameters/", "first/", "second/")
+            }
+            chance.bit_generator.state = json.loads(str(arrays["chance"]))
+            number = int(arrays["number"])
+        return cls(trees["parameters/"], trees["first/"], trees["second/"], chance, number)
+
+    @classmethod
+    def begin(cls, parameters: Parameters, seed: int) -> Training:
+        zeros = [jax.device_put({name: np.zeros_like(value) for name, value in parameters.items()}) for _ in range(2)]
+        return cls(parameters, zeros[0], zeros[1], np.random.default_rng(seed))
+
+
+class Held(Exception):
+    """Training is held, and its state is saved."""
+
+
 def train(options: argparse.Namespace) -> None:
     corpus = read_corpus()
-    parameters = load(options.init) if options.init else fresh_parameters(options.seed)
-    first, second = (jax.device_put({name: np.zeros_like(value) for name, value in parameters.items()}) for _ in "12")
-    chance = np.random.default_rng(options.seed)
+    resumed = options.state is not None and options.state.exists()
+    if resumed:
+        training = Training.load(options.state)
+    else:
+        training = Training.begin(load(options.init) if options.init else fresh_parameters(options.seed), options.seed)
+
+    def on_hold(reason: str) -> None:
+        if options.state and training.number:
+            training.save(options.state)
+            meter.checkpoint(parameters_digest(training.parameters))
+            print(f"{options.run} saved after step {training.number}", flush=True)
+        print(f"{options.run} held after step {training.number}: {reason}", flush=True)
+        if options.exit_on_hold and options.state:
+            raise Held
+
     with Meter.open(
         options.run,
-        initial_digest=parameters_digest(parameters),
-        from_checkpoint=options.init is not None,
+        initial_digest=parameters_digest(training.parameters),
+        from_checkpoint=resumed or options.init is not None,
         chips=options.chips,
         title="byte-level language model on the Python standard library (JAX)",
+        on_hold=on_hold,
     ) as meter:
         step = meter_step(meter, jax.jit(train_step, donate_argnums=(0, 1, 2)))
         begun = time.monotonic()
-        number = 0
-        while (options.steps is None or number < options.steps) and time.monotonic() - begun < options.seconds:
-            number += 1
-            starts = chance.integers(0, len(corpus) - CONTEXT - 1, BATCH)
+        while (options.steps is None or training.number < options.steps) and time.monotonic() - begun < options.seconds:
+            number = training.number + 1
+            training.mark()
+            starts = training.chance.integers(0, len(corpus) - CONTEXT - 1, BATCH)
             text = np.stack([corpus[start : start + CONTEXT + 1] for start in starts]).astype(np.int32)
-            parameters, first, second, loss = step(parameters, first, second, np.float32(number), text)
+            training.parameters, training.first, training.second, loss = step(
+                training.parameters, training.first, training.second, np.float32(number), text
+            )
             loss.block_until_ready()
+            training.number = number
             if number % 50 == 0 or number == 1:
                 print(f"{options.run} step {number} loss {float(loss):.4f}", flush=True)
         if options.save:
-            save(options.save, parameters)
-            meter.checkpoint(parameters_digest(parameters))
-        print(f"{options.run} ended after {number} steps, {meter.flop} FLOP", flush=True)
+            save(options.save, training.parameters)
+            meter.checkpoint(parameters_digest(training.parameters))
+        print(f"{options.run} ended after {training.number} steps, {meter.flop} FLOP", flush=True)
 
 
 def main() -> int:
@@ -145,6 +218,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="end after so many steps")
     parser.add_argument("--init", type=Path, metavar="CHECKPOINT.npz", help="start from this checkpoint")
     parser.add_argument("--save", type=Path, metavar="CHECKPOINT.npz", help="save the parameters here at the end")
+    parser.add_argument("--state", type=Path, metavar="STATE.npz", help="save here when held; go on from here if there")
+    parser.add_argument("--exit-on-hold", action="store_true", help="end with status 75 once the state is saved")
     parser.add_argument("--chips", type=int, default=1, help="accelerators that this job occupies")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -152,6 +227,8 @@ def main() -> int:
         parser.error("give --seconds or --steps")
     try:
         train(options)
+    except Held:
+        return 75
     except (ValueError, OSError, Refused) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commitments import build_commitment
 from lab_bench import LAB, AdmittingLog, Bench, digest, eventually, job_id, job_plan, lab_key
 
 from pacekeeper.client.submit import LogClient, WitnessedReceipt
@@ -232,6 +233,17 @@ async def test_lab_notices_when_its_key_is_used_elsewhere(tmp_path: Path) -> Non
         bench.log.append(envelope.encode(seal(foreign, [lab_key(bench.people)])))
         with pytest.raises(Refused, match="used elsewhere"):
             await bench.read_all()
+
+
+async def test_a_pledge_of_the_labs_people_is_no_use_of_its_key_elsewhere(tmp_path: Path) -> None:
+    """SPEC node-16: what the daemon never signs takes none of its slots, and is not expected in its journal."""
+    async with Bench.open(tmp_path) as bench:
+        await bench.run_to(bench.end(0) + 2_000)
+        document = build_commitment("pause", "halt", entry={"pledges_by": "2040-01-01T00:00:00Z"})
+        proposal = pb.Commitment(agreement=bench.agreement.fingerprint, proposer=LAB, document=document)
+        bench.log.append(envelope.encode(seal(proposal, [lab_key(bench.people)])))
+        await bench.read_all()
+        assert bench.reader.problem == ""
 
 
 async def test_reader_replays_the_log_from_its_founding_at_each_start(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from pacekeeper.node.ledger import Job, Run
 from pacekeeper.node.reader import Reader
 from pacekeeper.protocol.commitments.constraints import Constraints
 from pacekeeper.protocol.compute.bounds import NOTHING, interval
+from pacekeeper.protocol.readings import read_estimates
 from pacekeeper.protocol.replay import State
-from pacekeeper.protocol.statements import read_estimates
 from pacekeeper.protocol.units import PPM, flop_to_unit
 from pacekeeper.v1 import statements_pb2 as pb
 

@@ -22,10 +22,16 @@ from pacekeeper.protocol.documents.agreement import Lab
 from pacekeeper.protocol.envelope import identity, pae, parse_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import State, apply, genesis
+from pacekeeper.protocol.statements import payload_type
 from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
 from pacekeeper.v1 import log_pb2
+from pacekeeper.v1 import statements_pb2 as pb
 
 _NOTE_EVERY_MS: Final = 60_000  # how much reading a restart may have to repeat
+# What this daemon signs, and journals first. Pledges and reports are signed by the lab's people and have no slot.
+_JOURNALLED: Final = frozenset(
+    map(payload_type, (pb.RunDeclaration, pb.ComputeAttestation, pb.Gap, pb.Correction, pb.CheckpointRecord))
+)
 _FIRST_PAUSE_MS: Final = 200
 _LONGEST_PAUSE_MS: Final = 5_000
 
@@ -108,7 +114,7 @@ class Reader:
             if entry.sequenced_at_ms > self.log_ms:
                 self.log_ms, self.heard_ms = entry.sequenced_at_ms, self._clock.monotonic_ms()
             for signature in entry.envelope.signatures:
-                if signature.key_id == self._lab_key_id:
+                if signature.key_id == self._lab_key_id and entry.envelope.payload_type in _JOURNALLED:
                     self._check_own(
                         index, pae(entry.envelope.payload_type, entry.envelope.payload), signature.signature
                     )

@@ -14,10 +14,10 @@ from pacekeeper.cli.console import DIRECTORY, Sentence, sentences
 @click.option("--dir", "root", type=DIRECTORY, default=Path(".demo"), show_default=True, help="Where the state lies.")
 @sentences
 def command(root: Path) -> int:
-    """Two labs train a real model, four verifiers replay and witness, and an audit re-derives it all.
+    """Labs train a real model, stop and slow down together; verifiers replay and witness; an audit re-derives it all.
 
-    Takes about two minutes. Needs JAX (pip install 'pacekeeper[jax]'). Exits 0 when everything that it promises to show
-    was found by the audit.
+    Takes about four minutes. Needs JAX (pip install 'pacekeeper[jax]'). Exits 0 when everything that it promises to
+    show was found by the audit.
     """
     from importlib.util import find_spec
 
@@ -34,7 +34,7 @@ def command(root: Path) -> int:
 
     root = root.resolve()
     prepare_directory(root)
-    say("four countries and two labs make their keys and found an agreement")
+    say("four countries and four labs make their keys and found an agreement")
     scene = build_scene(root)
     say(f"fingerprint {scene.fingerprint}")
     result = play(scene, say)

@@ -72,6 +72,13 @@ class Troupe:
             raise TemporaryFailure(Outage.SERVER_ERROR, f"{name} ended with status {status}:\n{self.tail(name)}")
         return True
 
+    def has_ended(self, name: str, status: int) -> bool:
+        """Whether a process has ended by itself with this status; then it is no longer watched."""
+        if self._running[name].poll() != status:
+            return False
+        del self._running[name]
+        return True
+
     def check(self) -> None:
         """Raise TemporaryFailure if any process has failed."""
         for name in self._running:

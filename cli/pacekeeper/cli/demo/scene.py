@@ -1,4 +1,4 @@
-"""The scene: an agreement of four countries and two labs, and a directory for each role, ready to start."""
+"""The scene: an agreement of four countries and four labs, and a directory for each role, ready to start."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ from pacekeeper.protocol.documents.model import Cap
 from pacekeeper.protocol.units import format_time
 
 PARTIES: Final = {"norland": "Norland", "sudland": "Sudland", "westmere": "Westmere", "eastholm": "Eastholm"}
-HONEST, SPLITTING = "borealis", "meridian"
-LABS: Final = {HONEST: ("Borealis Laboratory", "norland"), SPLITTING: ("Meridian Laboratory", "sudland")}
+HONEST, SPLITTING, STEADY, ROGUE = "borealis", "meridian", "delphi", "corvus"
+LABS: Final = {
+    HONEST: ("Borealis Laboratory", "norland"),
+    SPLITTING: ("Meridian Laboratory", "sudland"),
+    STEADY: ("Delphi Laboratory", "sudland"),
+    ROGUE: ("Corvus Laboratory", "westmere"),
+}
 PERIOD_S: Final = 6
 WITHHELD_PERIOD: Final = 3
 MARKER: Final = "demo.marker"
@@ -72,9 +77,9 @@ def build_scene(root: Path) -> Scene:
     identities = _identities(root, log_address, f"http://{http_address}", addresses)
     epoch_ms = math.ceil(time.time()) * 1000
     caps = [
-        Cap("frontier-run", "run", RUN_CAP_GFLOP, 0, ()),
-        Cap("lab-month", "lab", 8 * RUN_CAP_GFLOP, 30, ()),
-        Cap("party-month", "party", 8 * RUN_CAP_GFLOP, 30, ()),
+        Cap("frontier-run", "run", RUN_CAP_GFLOP, 0, (HONEST, SPLITTING)),
+        Cap("lab-month", "lab", 100 * RUN_CAP_GFLOP, 30, ()),
+        Cap("party-month", "party", 100 * RUN_CAP_GFLOP, 30, ()),
     ]
     terms = {
         "title": "Demonstration agreement on frontier training",

@@ -1,6 +1,7 @@
-"""The story: two labs train, four countries watch, one lab splits a run, one account is withheld, one verifier is away.
+"""The story: labs train, four countries watch, one lab splits a run, one account is withheld, one verifier is away.
 
-Each act waits for what it tells: nothing is printed that was not read back from the log or from a role's own status.
+The second act, in which training stops together, is told in pause.py. Each act waits for what it tells: nothing is
+printed that was not read back from the log or from a role's own status.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from pacekeeper.audit.report import verdict_sentence
 from pacekeeper.audit.result import AuditResult, Exit
 from pacekeeper.audit.verify import audit
+from pacekeeper.cli.demo.pause import pause_shortcomings, play_pause
 from pacekeeper.cli.demo.processes import Troupe
 from pacekeeper.cli.demo.scene import HONEST, LABS, PARTIES, PERIOD_S, PLAIN_STEPS, SHARD_STEPS, SPLITTING, Scene
-from pacekeeper.cli.founding import shipped_file
+from pacekeeper.cli.demo.training import start_training
 from pacekeeper.client.errors import Outage, TemporaryFailure
 from pacekeeper.client.fetch import open_source
 from pacekeeper.protocol.errors import Refused
@@ -31,16 +32,12 @@ _LOSS: Final = re.compile(r"step (\d+) loss ([0-9.]+)")
 Say = Callable[[str], None]
 
 
-def training_script() -> Path:
-    """The training program: the example, unmodified."""
-    return shipped_file("jax_tiny_lm.py", "examples/jax_tiny_lm.py")
-
-
 def play(scene: Scene, say: Say) -> AuditResult:
     """Play the story to its end and return the audit of what is left on disk, all processes ended."""
     with Troupe(scene.root / "logs") as troupe:
         _open_roles(scene, troupe, say)
         _train(scene, troupe, say)
+        play_pause(scene, troupe, say)
         _settle(scene, troupe, say)
     say("every process has ended; the audit reads only what lies on disk")
     return audit_directory(scene)
@@ -101,14 +98,10 @@ def _train(scene: Scene, troupe: Troupe, say: Say) -> None:
 
 def _start_training(scene: Scene, troupe: Troupe, lab: str, run: str, steps: int, previous: str | None = None) -> None:
     directory = scene.root / "lab" / lab
-    arguments = [str(training_script()), "--run", run, "--steps", str(steps), "--save", str(directory / f"{run}.npz")]
+    arguments = ["--run", run, "--steps", str(steps), "--save", str(directory / f"{run}.npz")]
     if previous is not None:
         arguments += ["--init", str(directory / f"{previous}.npz")]
-    environment = {
-        "PACEKEEPER_SOCKET": str(directory / "state/gate.sock"),
-        "PACEKEEPER_SPOOL": str(directory / "state/spool"),
-    }
-    troupe.start(run, arguments, environment)
+    start_training(scene, troupe, lab, run, arguments)
 
 
 def _losses(troupe: Troupe, run: str) -> str:
@@ -185,8 +178,8 @@ def shortcomings(result: AuditResult) -> list[str]:
         lacking.append("the split run was not caught by its lineage")
     if not any(v.kind is ViolationKind.PERIOD_MISSING and v.subject == HONEST for v in violations):
         lacking.append("the withheld account was not reported missing")
-    if any(v.kind is not ViolationKind.PERIOD_MISSING and v.subject.startswith(HONEST) for v in violations):
+    if any(v.kind is ViolationKind.RUN_CAP and v.subject == f"{HONEST}/atlas" for v in violations):
         lacking.append(f"{HONEST} was found over a cap")
     if not result.state.labs[HONEST].gaps:
         lacking.append("no gap was declared for the withheld account")
-    return lacking
+    return lacking + pause_shortcomings(result.state)
