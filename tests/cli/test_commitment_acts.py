@@ -150,7 +150,16 @@ def test_a_report_goes_out_under_the_verifiers_own_key(must: Must, pacekeeper: R
     config = site.home("verifier-norland") / "verifier.toml"
     report = ("commitment", "report", "task-horizon", config, "--unit", "h", "--evidence", evidence, "--method", "90 %")
     said = must(*report, "--lower", "7", "--central", "7.25", "--upper", "8")
-    assert said.endswith("no commitment was moved by it\n")
+    assert said.endswith("no commitment watches this indicator\n")
+    by = format_time((int(time.time()) + 3_600) * 1000)
+    draft = tmp_path / "triggered.md"
+    reporters = {"labs": "1", "lab_reporters": '"borealis"', "external_reporters": '"norland"'}
+    draft.write_bytes(fill("triggered-pause", pledges_by=by, **reporters))
+    must("commitment", "propose", draft, *calling(site, "norland"))
+    time.sleep(0.1)  # a report follows the reporter's last one, and the default is the time of the log's last entry
+    said = must(*report, "--lower", "13", "--central", "14", "--upper", "15.5")
+    assert "indicator task-horizon by norland (autonomy): not met; reported until " in said
+    assert ", 1 of 3 in a row for a change\n" in said
     for wrong in (("--lower", "7"), ("--censored", "above", "--upper", "8"), ("--until", "now", "--censored", "below")):
         assert pacekeeper(*report, *wrong).status == 2
     backwards = pacekeeper(*report, "--lower", "9", "--central", "7.25", "--upper", "8")

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pacekeeper.protocol.commitments.ramp import wind_down_ms
 from pacekeeper.protocol.commitments.standing import Moment, Standing
 from pacekeeper.protocol.commitments.transitions import Phase
+from pacekeeper.protocol.commitments.triggers import TriggerState
 from pacekeeper.protocol.commitments.wording import format_condition, format_pledge
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.state import State
@@ -149,6 +150,8 @@ def describe_now(standing: Standing, *, entries: bool = True) -> Iterator[str]:
     if standing.over:
         return
     yield from _constraints(standing)
+    if standing.trigger is not None:
+        yield from _indicators(standing.trigger)
     for who in sorted(standing.pledges):
         where = f" (entry {standing.pledged_at[who]})" if entries else ""
         yield f"pledge of {who}{where}, {_pledge_now(standing, who)}"
@@ -174,6 +177,16 @@ def _constraints(standing: Standing) -> Iterator[str]:
         yield f"bites from {format_time(bite_ms)}"
     if standing.stage >= 0:
         yield f"being lifted: stage {standing.stage + 1} of {len(standing.terms.lifting.stages)} of its ramp"
+
+
+def _indicators(trigger: TriggerState) -> Iterator[str]:
+    """What each reporter's reports say, and how far they are from saying something else."""
+    for (ident, reporter), track in trigger.tracks.items():
+        indicator = trigger.indicator(ident)
+        word = "met" if track.on else "overdue, and so met" if track.overdue else "not met"
+        until = "no report counted yet" if track.until_ms < 0 else f"reported until {format_time(track.until_ms)}"
+        streak = f", {track.streak} of {indicator.reports} in a row for a change" if track.streak else ""
+        yield f"indicator {ident} by {reporter} ({indicator.family}): {word}; {until}{streak}"
 
 
 def _pledge_now(standing: Standing, who: str) -> str:
@@ -226,6 +239,16 @@ def export_commitment(state: State, standing: Standing) -> dict[str, Any]:
                 "leaves_ms": standing.leaving.get(who),
             }
             for who in sorted(standing.pledges)
+        ],
+        "indicators": [
+            {
+                "indicator": indicator,
+                "reporter": reporter,
+                "met": track.met,
+                "overdue": track.overdue,
+                "until_ms": track.until_ms if track.until_ms >= 0 else None,
+            }
+            for (indicator, reporter), track in (standing.trigger.tracks.items() if standing.trigger else ())
         ],
         "timeline": [
             {"time_ms": m.time_ms, "index": m.index, "what": m.what, "who": m.who, "phase": m.phase}

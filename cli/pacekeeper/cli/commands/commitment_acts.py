@@ -36,7 +36,7 @@ def _act(
     receipt: Path | None,
     as_json: bool,
     build: Build,
-    commitment: str,
+    subject: str,
     reports: bool = False,
 ) -> None:
     """Put a statement on the log and say what it brought about."""
@@ -47,7 +47,7 @@ def _act(
     if receipt is not None and receipt.exists():
         raise Sentence(f"{receipt} exists already", 2)  # SPEC cli-4, before anything is signed
     outcome = act(open_caller(config, key, who, REPORTER if reports else PARTICIPANT), build)
-    tell_outcome(outcome, commitment, receipt, as_json=as_json)
+    tell_outcome(outcome, subject, receipt, as_json=as_json)
 
 
 @click.command()
@@ -61,7 +61,7 @@ def propose(document: Path, **calling: Any) -> None:
     """
     from pacekeeper.cli.commitments import statements
 
-    _act(**calling, build=statements.proposal(document), commitment=statements.commitment_id(document))
+    _act(**calling, build=statements.proposal(document), subject=statements.commitment_id(document))
 
 
 @click.command()
@@ -83,7 +83,7 @@ def pledge(commitment: str, conditions: tuple[str, ...], document: Path | None, 
     """
     from pacekeeper.cli.commitments import statements
 
-    _act(**calling, build=statements.pledge(commitment, conditions, document), commitment=commitment)
+    _act(**calling, build=statements.pledge(commitment, conditions, document), subject=commitment)
 
 
 @click.command()
@@ -95,7 +95,7 @@ def withdraw(commitment: str, reason: str, **calling: Any) -> None:
     """Take back a pledge to the commitment ID, at once or after notice, as its terms say."""
     from pacekeeper.cli.commitments import statements
 
-    _act(**calling, build=statements.withdrawal(commitment, reason), commitment=commitment)
+    _act(**calling, build=statements.withdrawal(commitment, reason), subject=commitment)
 
 
 @click.command()
@@ -106,7 +106,7 @@ def lift(commitment: str, **calling: Any) -> None:
     """Speak for lifting the commitment ID. It is lifted, or its ramp begins, when enough of those bound have."""
     from pacekeeper.cli.commitments import statements
 
-    _act(**calling, build=statements.vote(commitment, extend=False), commitment=commitment)
+    _act(**calling, build=statements.vote(commitment, extend=False), subject=commitment)
 
 
 @click.command()
@@ -117,7 +117,7 @@ def extend(commitment: str, **calling: Any) -> None:
     """Speak for extending the term of the commitment ID. It is extended when enough of those bound have."""
     from pacekeeper.cli.commitments import statements
 
-    _act(**calling, build=statements.vote(commitment, extend=True), commitment=commitment)
+    _act(**calling, build=statements.vote(commitment, extend=True), subject=commitment)
 
 
 @click.command()
@@ -159,7 +159,7 @@ def report(
         method=method,
         evidence_digest=statements.digest_file(evidence),
     )
-    _act(**calling, build=build, commitment="", reports=True)
+    _act(**calling, build=build, subject=indicator, reports=True)
 
 
 COMMANDS: Final = (propose, pledge, withdraw, lift, extend, report)

@@ -40,29 +40,29 @@ def explain_faults(result: AuditResult) -> Sentence:
     )
 
 
-def tell_outcome(outcome: Outcome, commitment: str, receipt: Path | None, *, as_json: bool) -> None:
+def tell_outcome(outcome: Outcome, subject: str, receipt: Path | None, *, as_json: bool) -> None:
     """Print where a statement is on the log, what it brought about, and how the commitments concerned now stand.
 
-    commitment: the one that it names, or "" for a report, which concerns all that it moved.
+    subject: the commitment that the statement names, or a report's indicator: that concerns all that watch it.
     """
     state, index = outcome.state, outcome.receipt.index
     if receipt is not None:
         write_public(receipt, outcome.receipt.tlog_proof)
-    standings = state.commitments.standings()
-    moved = [
-        standing
-        for ident, standing in standings.items()
-        if ident == commitment or any(moment.index == index for moment in standing.timeline)
-    ]
+    concerned = [standing for standing in state.commitments.standings().values() if _concerns(subject, standing)]
     if as_json:
-        exported = [export_commitment(state, standing) for standing in moved]
+        exported = [export_commitment(state, standing) for standing in concerned]
         time_ms = outcome.receipt.sequenced_at_ms
         echo_json({"index": index, "time_ms": time_ms, "commitments": exported})
         return
     click.echo(f"entry {index}, witnessed by the quorum")
-    for standing in moved:
+    for standing in concerned:
         click.echo(headline(standing))
         for sentence in (*tell_entry(standing, index), *describe_now(standing)):
             click.echo(f"  {sentence}")
-    if not moved:
-        click.echo("no commitment was moved by it")
+    if not concerned:
+        click.echo("no commitment watches this indicator")
+
+
+def _concerns(subject: str, standing: Standing) -> bool:
+    indicators = () if standing.trigger is None else standing.trigger.rule.indicators
+    return standing.terms.id == subject or any(indicator.id == subject for indicator in indicators)
