@@ -83,6 +83,26 @@ def test_the_export_has_the_same_story(world: PledgedWorld, run_audit: Audit, tm
     assert told[-3:] == ["vote-lift", "vote-lift", "lifted"]
 
 
+def test_a_breach_that_releases_the_others_is_told_after_it_became_known(run_audit: Audit, tmp_path: Path) -> None:
+    """SPEC audit-17: known with the account, established once the period is closed."""
+    world = PledgedWorld(breach={"response": "release-others"})
+    world.agreed(world.start(1))
+    world.to(world.end(1))
+    world.attest("borealis", 1, {"run-1": 0})
+    world.to(world.end(2))
+    world.attest("borealis", 2, {"run-1": 40})
+    for period in (3, 4, 5):
+        world.to(world.end(period))
+        world.attest("borealis", period, {})
+    lines = told(run_audit(PublishedLog(world, tmp_path)))
+    known = next(number for number, line in enumerate(lines) if line.startswith("pause-breached: borealis"))
+    assert lines[known + 1 :] == [
+        "a breach by borealis is established",
+        "ended: the breach releases all others",
+        "now ended (lapsed)",
+    ]
+
+
 def test_a_rate_that_is_exceeded_is_put_into_words(run_audit: Audit, tmp_path: Path) -> None:
     """SPEC audit-17."""
     world = PledgedWorld(measure={"slow_down": {"rate": "1e9 FLOP/s", "wind_down": "20 s"}})

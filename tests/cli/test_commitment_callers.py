@@ -10,7 +10,7 @@ import pytest
 from pledged_world import PledgedWorld
 from world import World
 
-from pacekeeper.cli.commitments.acting import Reading
+from pacekeeper.cli.commitments.acting import Reading, check_fresh
 from pacekeeper.cli.commitments.statements import parse_values
 from pacekeeper.client.errors import ConfigError, TemporaryFailure
 from pacekeeper.client.follow import VerifiedBatch
@@ -86,6 +86,15 @@ async def test_reading_replays_up_to_a_size() -> None:
     assert state.digest() == world.state.digest()
     with pytest.raises(TemporaryFailure, match="has ended"):
         await reading.reach(len(world.entries) + 1)
+
+
+def test_an_old_state_is_not_signed_upon() -> None:
+    """SPEC cli-22: a log could show a past in which one would have acted otherwise."""
+    state = World(tick="6 min", unwitnessed="1 h", tolerance="10 s").state
+    allowed_ms = (2 * 360 + 3_600 + 10) * 1_000
+    check_fresh(state, state.last_time_ms + allowed_ms)
+    with pytest.raises(TemporaryFailure, match="the newest entry that the log shows is 4330 s old"):
+        check_fresh(state, state.last_time_ms + allowed_ms + 1)
 
 
 async def test_a_log_of_another_agreement_is_not_believed() -> None:

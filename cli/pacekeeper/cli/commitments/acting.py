@@ -1,7 +1,7 @@
 """One statement on the log, from reading what is there to knowing what it brought about.
 
 1. Follow the log from entry 0, which must be the bundle's agreement; every entry is covered by its quorum's cosigned
-   checkpoint before it is looked at, and replayed with its signatures verified.
+   checkpoint before it is looked at, and replayed with its signatures verified. What is too old is not signed upon.
 2. Build the statement from the replayed state: digest, round and the index of the pledge that stands.
 3. Sign it, submit it, and verify the receipt, quorum and inclusion.
 4. Follow on to the statement's own entry, and look at the commitments as they then stand.
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,7 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import State, apply, genesis
 from pacekeeper.protocol.statements import parse_statement, seal
 from pacekeeper.protocol.tlog.policy import check_checkpoint
+from pacekeeper.protocol.units import format_duration
 
 Build = Callable[[State, str], Message]
 
@@ -60,6 +62,7 @@ async def _act(caller: Caller, build: Build) -> Outcome:
         reading = Reading(agreement, log.follow())
         with progress("replaying") as report:
             state = await reading.reach(await _vouched_size(log, agreement), report)
+        check_fresh(state, time.time_ns() // 1_000_000)
         settle()
         envelope = seal(build(state, caller.who), [caller.key])
         parse_statement(envelope)  # a field that no log takes is better refused here, with nothing sent
@@ -75,6 +78,19 @@ async def _vouched_size(log: LogClient, agreement: Agreement) -> int:
     waited for where the quorum has not met yet."""
     note = (await log.status()).checkpoint
     return check_checkpoint(note, agreement.policy()).checkpoint.size if note else 1
+
+
+def check_fresh(state: State, now_ms: int) -> None:
+    """Raise TemporaryFailure if the log shows nothing newer than an agreement allows: what came after may be hidden.
+
+    SPEC cli-22: nothing MUST be signed upon a state that is older than the agreement allows.
+    """
+    timing = state.agreement.timing
+    age_ms = now_ms - state.last_time_ms
+    # As an audit counts (audit-10): the last entry was news until the next tick was due.
+    if age_ms > 2 * timing.tick_ms + timing.unwitnessed_ms + timing.tolerance_ms:
+        age = format_duration(age_ms // 1000 * 1000)
+        raise TemporaryFailure(Code.HALTED, f"the newest entry that the log shows is {age} old")
 
 
 class Reading:
