@@ -3,20 +3,27 @@
 Framework counts are rounded up to gigaFLOP per run and period. Chip-time is an upper-rounded product of time, peak and
 utilisation, with the margin that the configuration states. The categories of time add up to the whole inventory:
 training is what jobs reported, idle is what the daemon saw unused, and what it did not see is unaccounted.
+
+Where a constraint on the lab began, bit or ended inside the period, figures are split there, each part rounded up by
+itself (parts.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from pacekeeper.node.ledger import Job, Ledger, Run
+from pacekeeper.node.ledger import Figure, Job, Ledger, Run
+from pacekeeper.node.parts import split_usage
 from pacekeeper.node.records import Inventory
+from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.units import PPM, UINT64_MAX, flop_to_unit
 from pacekeeper.v1 import statements_pb2 as pb
 
-_MS_PPM = 1_000 * PPM  # milliseconds times parts per million, per second
+_MAX_ACCOUNT_BYTES: Final = limits.MAX_ATTESTATION_BYTES - 1_000  # room for what else the statement says
+_MS_PPM: Final = 1_000 * PPM  # milliseconds times parts per million, per second
 
 
 @dataclass(slots=True)
@@ -44,6 +51,23 @@ class RunTotal:
 def build_account(ledger: Ledger, agreement: Agreement, period: int) -> pb.PeriodAccount:
     """Return the account of a period that is over, and in which no run is without a measure.
 
+    SPEC node-33: it MUST be split at each boundary inside its period that is known, unless it would be too large so.
+    """
+    splits = splits_in(ledger, period)
+    account = _build_account(ledger, agreement, period, splits)
+    if splits and (len(account.figures) > limits.MAX_FIGURES or account.ByteSize() > _MAX_ACCOUNT_BYTES):
+        return _build_account(ledger, agreement, period, ())
+    return account
+
+
+def splits_in(ledger: Ledger, period: int) -> Sequence[int]:
+    """Return the moments at which a period's figures are split, ascending."""
+    return ledger.splits.get(period, ())[: limits.MAX_SPLITS]
+
+
+def _build_account(ledger: Ledger, agreement: Agreement, period: int, splits: Sequence[int]) -> pb.PeriodAccount:
+    """Build it with these splits.
+
     SPEC node-5: training, idle and unaccounted time MUST add up to the pools' count times the period.
     SPEC node-6: time that the daemon did not watch MUST NOT be called idle.
     """
@@ -65,24 +89,70 @@ def build_account(ledger: Ledger, agreement: Agreement, period: int) -> pb.Perio
     return pb.PeriodAccount(
         period=period,
         figures=[
-            pb.RunFigure(
-                run=name,
-                steps=min(total.steps, UINT64_MAX),
-                chip_ms=chip_ms[name],
-                estimates=to_estimates(total.measures),
-            )
+            figure
             for name, total in sorted(used.items())
+            for figure in _figures(ledger, agreement, ledger.runs[name], period, splits, total, chip_ms[name])
         ],
         time=[pb.CategoryTime(category=category, chip_ms=spent) for category, spent in times if spent],
         pools=[
             pb.AcceleratorPool(model=pool.model, count=pool.count, peak_gflop_per_s=pool.peak_gflop_per_s)
             for pool in sorted(inventory.pools, key=lambda pool: pool.model)
         ],
+        splits_ms=[split - start for split in splits],
     )
 
 
+def _figures(
+    ledger: Ledger,
+    agreement: Agreement,
+    run: Run,
+    period: int,
+    splits: Sequence[int],
+    whole: RunTotal,
+    fitted_ms: int,
+) -> list[pb.RunFigure]:
+    """A run's figure, or one for each part in which it was at work. Chip-time that was made to fit adds up to that."""
+    figures = []
+    upto_ms = given_ms = 0
+    for part, usage in enumerate(_parts(ledger, agreement, run, period, splits)):
+        total = RunTotal()
+        measures = _part_measures(ledger, agreement, usage, period, total) or {}
+        upto_ms += total.chip_ms
+        chip_ms = (fitted_ms * upto_ms // whole.chip_ms if whole.chip_ms else 0) - given_ms
+        given_ms += chip_ms
+        for method, (amount, margin_ppm) in measures.items():
+            total.measures.setdefault(method, Measure()).add(amount, margin_ppm)
+        if _is_used(total):
+            figures.append(
+                pb.RunFigure(
+                    run=run.name,
+                    steps=min(total.steps, UINT64_MAX),
+                    chip_ms=chip_ms,
+                    estimates=to_estimates(total.measures),
+                    part=part,
+                )
+            )
+    return figures
+
+
+def _parts(
+    ledger: Ledger, agreement: Agreement, run: Run, period: int, splits: Sequence[int]
+) -> list[Mapping[str, Figure]]:
+    """What each job of a run used, in each part of a period."""
+    usage = run.usage.get(period, {})
+    if not splits:
+        return [usage]
+    parts: list[dict[str, Figure]] = [{} for _ in range(len(splits) + 1)]
+    start_ms, end_ms = agreement.period_start_ms(period), agreement.period_end_ms(period)
+    for job_id, figure in usage.items():
+        shares = split_usage(figure.marks, ledger.jobs[job_id].opened_ms, start_ms, end_ms, splits)
+        for part, (flop, steps, chip_ms) in zip(parts, shares, strict=True):
+            part[job_id] = Figure(flop, steps, chip_ms)
+    return list(parts)
+
+
 def run_total(ledger: Ledger, agreement: Agreement, run: Run, periods: Iterable[int]) -> RunTotal:
-    """Add up a run over periods, each rounded up by itself, exactly as the attestations of those periods are.
+    """Add up a run over periods, each part rounded up by itself, exactly as the attestations of those periods are.
 
     A method is stated only if it covers every job with usage in every period: a count of half the jobs says nothing
     about the run.
@@ -90,28 +160,29 @@ def run_total(ledger: Ledger, agreement: Agreement, run: Run, periods: Iterable[
     total = RunTotal()
     covering: set[int] | None = None
     for period in periods:
-        measures = _period_measures(ledger, agreement, run, period, total)
-        if measures is None:
-            continue
-        total.used = True
-        covering = set(measures) if covering is None else covering & set(measures)
-        for method, (amount, margin_ppm) in measures.items():
-            total.measures.setdefault(method, Measure()).add(amount, margin_ppm)
+        for usage in _parts(ledger, agreement, run, period, splits_in(ledger, period)):
+            measures = _part_measures(ledger, agreement, usage, period, total)
+            if measures is None:
+                continue
+            total.used = True
+            covering = set(measures) if covering is None else covering & set(measures)
+            for method, (amount, margin_ppm) in measures.items():
+                total.measures.setdefault(method, Measure()).add(amount, margin_ppm)
     total.measures = {method: total.measures[method] for method in sorted(covering or ())}
     return total
 
 
-def _period_measures(
-    ledger: Ledger, agreement: Agreement, run: Run, period: int, total: RunTotal
+def _part_measures(
+    ledger: Ledger, agreement: Agreement, usage: Mapping[str, Figure], period: int, total: RunTotal
 ) -> dict[int, tuple[int, int]] | None:
-    """Add a period's steps and time to total; return its amount and margin by method, or None without usage."""
+    """Add the jobs' steps and time to total; return their amount and margin by method, or None without usage."""
     inventory = inventory_for(ledger, agreement.period_end_ms(period))
     flop = margin_ppm = spent = 0
     counted = used = False
     rates = {pool.model: pool.peak_gflop_per_s * pool.utilisation_ppm for pool in inventory.pools}
     fastest = max(rates.values(), default=0)
     framework = True
-    for job_id, figure in run.usage.get(period, {}).items():
+    for job_id, figure in usage.items():
         if not (figure.flop or figure.steps or figure.chip_ms):
             continue
         job = ledger.jobs[job_id]
@@ -153,7 +224,14 @@ def runs_without_measure(ledger: Ledger, agreement: Agreement, period: int) -> l
     if pb.METHOD_CHIP_TIME in agreement.margins:
         return []
     runs = [ledger.runs[name] for name in _runs_in(ledger, period)]
-    return [run.name for run in runs if _period_measures(ledger, agreement, run, period, RunTotal()) == {}]
+    return [
+        run.name
+        for run in runs
+        if any(
+            _part_measures(ledger, agreement, usage, period, RunTotal()) == {}
+            for usage in _parts(ledger, agreement, run, period, splits_in(ledger, period))
+        )
+    ]
 
 
 def to_estimates(measures: Mapping[int, Measure]) -> list[pb.Estimate]:

@@ -100,15 +100,17 @@ class CatchUp:
         title = printable(opening.title)[: limits.MAX_TEXT_CHARS]
         plan = RunPlan(opening.run, title, opening.initial_state, opening.initial_digest)
         problem = self._desk.take_past_job(JobPlan(job, plan, opening.chips, opening.method, opening.margin_ppm))
-        notes = spooled.notes[:MAX_NOTES]
+        notes, as_of_ms = spooled.notes[:MAX_NOTES], spooled.updated_ms
         for checkpoint in spooled.checkpoints:
             try:
-                self._desk.take_checkpoint(job, checkpoint.digest, _reported(checkpoint.usage), notes, live=False)
+                usage = _reported(checkpoint.usage)
+                self._desk.take_checkpoint(job, checkpoint.digest, usage, notes, live=False, as_of_ms=as_of_ms)
             except Refused as refused:  # the usage is taken in any case: one refused checkpoint mutes nothing else
                 if refused.code is not Code.MARGIN_TOO_WIDE:
                     raise
                 problem = refused.message
-        records = self._desk.report(job, _reported(spooled.usage), notes, closing=spooled.closed, live=False)
+        usage = _reported(spooled.usage)
+        records = self._desk.report(job, usage, notes, closing=spooled.closed, live=False, as_of_ms=as_of_ms)
         self._book.write(*records)
         return problem
 

@@ -142,23 +142,37 @@ class Desk:
         return None if pool is not None else f"job {job.job[:8]} ran on accelerators that the inventory does not have"
 
     def report(
-        self, job_id: str, usage: Sequence[Reported], notes: Sequence[str] = (), *, closing: bool, live: bool = True
+        self,
+        job_id: str,
+        usage: Sequence[Reported],
+        notes: Sequence[str] = (),
+        *,
+        closing: bool,
+        live: bool = True,
+        as_of_ms: int = 0,
     ) -> list[AnyRecord]:
         """Return the records of what a report adds, to be committed. Refused(not-found) for an unknown job.
 
         notes: all that the job could not count so far. live: whether the process itself says it now, which shows that
-        it runs.
+        it runs. as_of_ms: until when the figures speak, if that is not now.
         """
         job = self._job(job_id)
         if live:
             self._hear(job_id)
-        records = self._added(job, usage, notes)
+        records = self._added(job, usage, notes, as_of_ms)
         if closing and not job.closed:
             records.append(JobClosed(self._clock.now_ms(), job_id))
         return records
 
     def take_checkpoint(
-        self, job_id: str, digest: bytes, usage: Sequence[Reported], notes: Sequence[str] = (), *, live: bool = True
+        self,
+        job_id: str,
+        digest: bytes,
+        usage: Sequence[Reported],
+        notes: Sequence[str] = (),
+        *,
+        live: bool = True,
+        as_of_ms: int = 0,
     ) -> bool:
         """Record a saved model checkpoint; whether the log will hold a record of its own for it.
 
@@ -171,7 +185,7 @@ class Desk:
             raise Refused(Code.BAD_FIELD, "a checkpoint's digest has 32 bytes")
         if live:
             self._hear(job_id)
-        self._book.write(*self._added(job, usage, notes))
+        self._book.write(*self._added(job, usage, notes, as_of_ms))
         now_ms, run = self._clock.now_ms(), self._ledger.runs[job.run]
         if any(taken.run == run.name for taken in self._ledger.digests.get(digest, ())):
             return True
@@ -214,9 +228,9 @@ class Desk:
         if not self._ledger.jobs[job_id].closed:
             self._heard[job_id] = (self._clock.now_ms(), self._clock.monotonic_ms())
 
-    def _added(self, job: Job, usage: Sequence[Reported], notes: Sequence[str]) -> list[AnyRecord]:
+    def _added(self, job: Job, usage: Sequence[Reported], notes: Sequence[str], as_of_ms: int) -> list[AnyRecord]:
         """What a report adds, its notes first: a crash between two records never leaves a figure without its note."""
-        raised = self._raised(job, usage)
+        raised = self._raised(job, usage, as_of_ms)
         return [*self._noted(job, notes, raised), *raised]
 
     def _noted(self, job: Job, notes: Sequence[str], raised: Sequence[Usage]) -> Iterable[Uncounted]:
@@ -231,7 +245,7 @@ class Desk:
             return []
         return [Uncounted(self._clock.now_ms(), job.id, since, news)]
 
-    def _raised(self, job: Job, usage: Sequence[Reported]) -> list[Usage]:
+    def _raised(self, job: Job, usage: Sequence[Reported], as_of_ms: int) -> list[Usage]:
         if len(usage) > MAX_REPORTED:
             raise Refused(Code.TOO_LARGE, f"over {MAX_REPORTED} figures in one report")
         now_ms = self._clock.now_ms()
@@ -246,7 +260,8 @@ class Desk:
             before = known.get(item.period, {}).get(job.id, Figure())
             if item.flop > before.flop or item.steps > before.steps or item.chip_ms > before.chip_ms:
                 flop = item.flop.to_bytes((item.flop.bit_length() + 7) // 8, "big")
-                records.append(Usage(now_ms, job.id, item.period, flop, item.steps, item.chip_ms))
+                spoken_ms = min(as_of_ms, now_ms)
+                records.append(Usage(now_ms, job.id, item.period, flop, item.steps, item.chip_ms, spoken_ms))
         return records
 
     def _enter(self, job: JobPlan, pool: str) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 from pacekeeper.node.accounts import build_account
-from pacekeeper.node.agenda import Attest, Correct, DeclareGap, Step, grace_ms, next_step, steady_ms
+from pacekeeper.node.agenda import Attest, Correct, DeclareGap, Step, grace_ms, is_closed, next_step, steady_ms
 from pacekeeper.node.book import Book
 from pacekeeper.node.chain import next_link
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.config import LabSettings
 from pacekeeper.node.desk import Desk
+from pacekeeper.node.gate import LEAD_MS
 from pacekeeper.node.reader import Reader
-from pacekeeper.node.records import ATTESTATION, CORRECTION, GAP, Beat, Inventory, Up
+from pacekeeper.node.records import ATTESTATION, CORRECTION, GAP, Beat, Inventory, Split, Up
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -38,6 +39,7 @@ class Keeper:
         self._beat_ms = max(250, min(_LONGEST_BEAT_MS, self._agreement.calendar.period_ms // 20))
         self._beaten = self._looked = (0, 0)
         self._not_before_ms = 0
+        self._split_as_of = (0, 0)
         self.problem = ""
         self.clock_problem = ""
 
@@ -61,6 +63,7 @@ class Keeper:
             raise self._book.broken
         try:
             self._watch()
+            self._note_splits()
             step = self._next()
             if step is not None:
                 self._sign(step)
@@ -98,6 +101,24 @@ class Keeper:
     def _beat(self, now_ms: int) -> None:
         self._book.write(Beat(now_ms))
         self._beaten = self._looked
+
+    def _note_splits(self) -> None:
+        """Note where the periods that still take an account or correction are split.
+
+        SPEC node-33: each boundary MUST be in the journal as soon as it is known, a little ahead of its time, so that
+        what was used on either side of it stays told apart.
+        """
+        state, now_ms = self._reader.state, max(self._clock.now_ms(), self._reader.log_ms)
+        if state is None or not self._reader.caught_up or (state.size, now_ms // 1_000) == self._split_as_of:
+            return
+        self._split_as_of = (state.size, now_ms // 1_000)
+        agreement, known = self._agreement, self._book.ledger.splits
+        oldest_ms = now_ms - agreement.calendar.fill_in_ms - agreement.calendar.period_ms
+        for time_ms in state.commitments.boundaries(self._settings.lab.id, oldest_ms, now_ms + LEAD_MS):
+            period = agreement.period_of(time_ms)
+            inside = time_ms > agreement.period_start_ms(period)
+            if inside and time_ms not in known.get(period, ()) and not is_closed(agreement, period, now_ms):
+                self._book.write(Split(self._clock.now_ms(), period, time_ms))
 
     def _next(self) -> Step | None:
         if not self._reader.caught_up or self._clock.monotonic_ms() < self._not_before_ms:

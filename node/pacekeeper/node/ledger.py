@@ -8,8 +8,10 @@ Example: ledger = Ledger(); for each record of the journal: ledger.apply(record)
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass, field
 
+from pacekeeper.node.parts import KEPT_MS, MAX_MARKS, Mark, thin
 from pacekeeper.node.records import (
     CHAINED,
     AnyRecord,
@@ -22,6 +24,7 @@ from pacekeeper.node.records import (
     LogSeen,
     Opened,
     Signed,
+    Split,
     TurnedDown,
     Uncounted,
     Up,
@@ -35,17 +38,21 @@ from pacekeeper.v1 import statements_pb2 as pb
 
 @dataclass(slots=True)
 class Figure:
-    """What one job used within one period so far."""
+    """What one job used within one period so far, and the marks of how it came to that (parts.py)."""
 
     flop: int = 0
     steps: int = 0
     chip_ms: int = 0
+    marks: list[Mark] = field(default_factory=list, compare=False, repr=False)
 
-    def raise_to(self, flop: int, steps: int, chip_ms: int) -> bool:
+    def raise_to(self, flop: int, steps: int, chip_ms: int, as_of_ms: int) -> bool:
         """Take the larger of each figure; whether anything went up. Reports are cumulative, so none is ever lowered."""
         if flop <= self.flop and steps <= self.steps and chip_ms <= self.chip_ms:
             return False
         self.flop, self.steps, self.chip_ms = max(flop, self.flop), max(steps, self.steps), max(chip_ms, self.chip_ms)
+        if self.marks:
+            as_of_ms = max(as_of_ms, self.marks[-1].as_of_ms)
+        self.marks.append(Mark(as_of_ms, self.flop, self.steps, self.chip_ms))
         return True
 
 
@@ -127,7 +134,9 @@ class Ledger:
         self.next_period: int | None = None  # None until something of the chain is signed
         self.account_ids: dict[int, bytes] = {}
         self.owed: set[int] = set()  # gaps that promised an account
-        self.touched: dict[int, int] = {}  # attested period -> when its usage last went up afterwards
+        self.touched: dict[int, int] = {}  # attested period -> when its usage last went up, or was split, afterwards
+        self.splits: dict[int, list[int]] = {}  # period -> the moments at which its figures are split, ascending
+        self._marked: dict[int, None] = {}  # periods with marks that have not been thinned for good
 
     def apply(self, record: AnyRecord) -> None:
         """Add one record."""
@@ -145,6 +154,8 @@ class Ledger:
                 self._apply_job(record)
             case Usage():
                 self._apply_usage(record)
+            case Split():
+                self._apply_split(record)
             case Uncounted():
                 self._apply_uncounted(record)
             case CheckpointTaken():
@@ -181,9 +192,34 @@ class Ledger:
         job.last_period = max(job.last_period, record.period)
         job.last_ms = max(job.last_ms, record.at_ms)
         self.runs_in.setdefault(record.period, set()).add(job.run)
-        raised = figure.raise_to(int.from_bytes(record.flop, "big"), record.steps, record.chip_ms)
+        flop, as_of_ms = int.from_bytes(record.flop, "big"), record.as_of_ms or record.at_ms
+        raised = figure.raise_to(flop, record.steps, record.chip_ms, as_of_ms)
+        self._marked[record.period] = None
+        if len(figure.marks) > MAX_MARKS:
+            thin(figure.marks, self.splits.get(record.period, ()), figure.marks[-1].as_of_ms - KEPT_MS)
         if raised and record.period in self.account_ids:
             self.touched[record.period] = record.at_ms
+
+    def _apply_split(self, record: Split) -> None:
+        known = self.splits.setdefault(record.period, [])
+        if record.time_ms in known:
+            return
+        insort(known, record.time_ms)
+        # SPEC node-33: an account that was made before its boundary was known MUST be split by a correction.
+        if record.period in self.account_ids and self.runs_in.get(record.period):
+            self.touched[record.period] = record.at_ms
+
+    def _thin_marks(self, now_ms: int) -> None:
+        """Forget how attested periods came to their figures, but for what their boundaries need."""
+        for period in [period for period in self._marked if period in self.account_ids]:
+            figures = [figure for run in self.runs_in.get(period, ()) for figure in self._figures(run, period)]
+            if all(figure.marks[-1].as_of_ms < now_ms - KEPT_MS for figure in figures if figure.marks):
+                for figure in figures:
+                    thin(figure.marks, self.splits.get(period, ()), now_ms)
+                del self._marked[period]
+
+    def _figures(self, run: str, period: int) -> list[Figure]:
+        return list(self.runs[run].usage.get(period, {}).values())
 
     def _apply_uncounted(self, record: Uncounted) -> None:
         job = self.jobs[record.job]
@@ -218,6 +254,7 @@ class Ledger:
                 entry.about = f"period {statement.account.period}"
                 self._extend(record, statement_id, statement.link)
                 self._apply_account(statement.account.period, statement_id)
+                self._thin_marks(record.at_ms)
             case pb.Gap():
                 entry.about = f"periods {statement.first_period} to {statement.last_period}"
                 self._extend(record, statement_id, statement.link)

@@ -86,6 +86,15 @@ class Usage(Record, frozen=True, array_like=True, tag="usage"):
     flop: bytes  # big-endian; it may pass 64 bits
     steps: int
     chip_ms: int
+    as_of_ms: int = 0  # until when it speaks, where that is not at_ms: a spool file is older than its reading
+
+
+class Split(Record, frozen=True, array_like=True, tag="split"):
+    """A constraint on the lab begins, bites or ends at a moment inside a period, whose figures are split there."""
+
+    at_ms: int
+    period: int
+    time_ms: int
 
 
 class Uncounted(Record, frozen=True, array_like=True, tag="uncounted"):
@@ -164,6 +173,7 @@ AnyRecord: TypeAlias = (
     | Beat
     | JobOpened
     | Usage
+    | Split
     | Uncounted
     | CheckpointTaken
     | JobClosed
