@@ -18,8 +18,8 @@ from pacekeeper.node.ledger import Ledger
 from pacekeeper.node.parts import KEPT_MS, MAX_MARKS, Mark, split_usage, thin
 from pacekeeper.node.records import Inventory, JobOpened, Opened, Pool, Split, Usage
 from pacekeeper.protocol.documents.agreement import Agreement, compile_agreement
+from pacekeeper.protocol.readings import read_account
 from pacekeeper.protocol.replay import ViolationKind
-from pacekeeper.protocol.statements import read_account
 from pacekeeper.v1 import statements_pb2 as pb
 
 GIGA = 10**9
