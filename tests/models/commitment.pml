@@ -1,10 +1,10 @@
 /*
  * The life of one commitment, and one lab's gate that obeys it, with two clocks: the log's time and the gate's own.
  *
- * Three participants propose, pledge, withdraw, speak for lifting and are convicted in every order, at every time. A
- * gate of any one of them reads the log whenever it likes, or never. What must hold is asserted after every step, by
- * formulas that share nothing with the engine above them but what was said and when. specs/models.md says what is left
- * out, and which rule each assertion stands for.
+ * Three participants pledge, withdraw, speak for lifting and are convicted in every order, at every time. A gate of
+ * any one of them reads the log whenever it likes, or never. What must hold is asserted after every step, by formulas
+ * that share no computation with the engine above them. specs/models.md says what is left out, and which rule each
+ * assertion stands for.
  *
  *   -DTRIGGERS     the commitment has a trigger, that reports turn on and off
  *   -DLIVENESS     the property in time, at the end
@@ -13,7 +13,7 @@
 
 #define NONE 99
 
-/* The terms. Delay (or notice, with a trigger) and wind-down are exactly lease and tolerance: commitments-13 is tight. */
+/* The terms. Delay, or notice with a trigger, and wind-down are exactly lease and tolerance: commitments-13 is tight. */
 #if defined(TRIGGERS) || defined(LIVENESS)
 #define SMALL         /* fewer terms and a shorter time to pledge, where there is more to search */
 #define PLEDGES_BY 1
@@ -326,7 +326,8 @@ inline take_span(whose) {
     if
     :: (bound & BIT(whose)) && force != 0 -> span = MAX(bound_from[whose], force)
 #ifndef TRIGGERS
-    :: (bound & BIT(whose)) && force == 0 && phase == PENDING -> span = MAX(bound_from[whose], MAX(in_force, met + NOTICE))
+    :: (bound & BIT(whose)) && force == 0 && phase == PENDING ->
+        span = MAX(bound_from[whose], MAX(in_force, met + NOTICE))
 #endif
     :: else
     fi
@@ -369,7 +370,7 @@ inline check() {
     assert(!LIVE || bound == greatest);
     assert(phase != PENDING || COUNT(greatest) >= RULE);
     assert(!ENTERED || (rule_since != NONE && now >= rule_since + DELAY));
-    assert(!ENTERED || greatest != 0 && (anyone || COUNT(greatest) >= RULE));
+    assert(!ENTERED || (greatest != 0 && (anyone || COUNT(greatest) >= RULE)));
 
     /* (c) The lab's gate holds at the latest when a pause in force bites. */
     take_span(lab);
@@ -435,7 +436,9 @@ inline withdraw(quitter) {
     :: else
     fi;
     if
-    :: phase == OPEN || !IS_BOUND(quitter) || (phase == PENDING && now + CUT_OFF < in_force) -> leave(quitter); SEEN(left_at_once)
+    :: phase == OPEN || !IS_BOUND(quitter) || (phase == PENDING && now + CUT_OFF < in_force) ->
+        leave(quitter);
+        SEEN(left_at_once)
     :: else ->
         if
         :: EFFECT > now -> leaving[quitter] = EFFECT
