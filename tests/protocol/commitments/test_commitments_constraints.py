@@ -12,7 +12,7 @@ HOUR = 3_600_000
 
 
 def span(name: str, measure: Pause | SlowDown | Growth, from_ms: int = 0, *exempt: Exemption, bites: int = 0) -> Span:
-    return Span(name, measure, exempt, None, from_ms, max(from_ms, bites), None)
+    return Span(name, measure, exempt, from_ms, max(from_ms, bites), None)
 
 
 def test_each_run_is_held_by_the_pause_that_bites_first() -> None:
@@ -77,6 +77,20 @@ def test_the_strictest_shortest_lease_is_told() -> None:
     lease = play.at("10 d").constraints("borealis").lease
     assert lease is not None
     assert (lease.lease_ms, lease.hold) == (HOUR, True)
+
+
+def test_a_lease_counts_from_the_pledge_on_and_ends_with_the_commitment() -> None:
+    """SPEC commitments-13: a gate that is cut off between its pledge and the last one needed knows of its lease."""
+    play = Play(build_commitment(lease={"lease": "1 h", "on_lease_end": "hold"}))
+    assert play.constraints("borealis").lease is None
+    play.pledge("norland")
+    for lab in ("borealis", "aurora"):
+        lease = play.constraints(lab).lease
+        assert lease is not None
+        assert lease.lease_ms == HOUR
+    assert play.constraints("meridian").lease is None
+    play.pledge("sudland").at("11 d").lift("norland", "sudland")
+    assert play.constraints("borealis").lease is None
 
 
 def test_constraints_begin_after_the_notice_and_bite_after_the_wind_down() -> None:

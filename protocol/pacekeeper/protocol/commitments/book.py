@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pacekeeper.protocol.commitments.constraints import Span
 from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.commitments.transitions import Phase
-from pacekeeper.protocol.documents.commitment_model import Members
+from pacekeeper.protocol.documents.commitment_model import Lease, Members
 
 
 class Deadline(NamedTuple):
@@ -108,6 +108,19 @@ class Book:
                     break
                 found.append(span)
         return found
+
+    def lease(self, lab: str) -> Lease | None:
+        """Return the shortest lease that a lab or its party has pledged to.
+
+        It counts from the pledge on, since a gate that is out of reach cannot learn that a commitment comes into force.
+        """
+        pledged = {
+            commitment
+            for participant in (lab, self.members.labs.get(lab, ""))
+            for commitment in self.pledged.get(participant, ())
+        }
+        leases = [lease for commitment in pledged if (lease := self.standings[commitment].terms.lease)]
+        return min(leases, key=lambda lease: (lease.lease_ms, not lease.hold), default=None)
 
     def describe(self) -> dict[str, object]:
         """Return what the digest of a state covers, as JSON-able values in a fixed order."""

@@ -32,7 +32,6 @@ class Span:
     commitment: str
     measure: Measure
     exemptions: tuple[Exemption, ...]
-    lease: Lease | None
     from_ms: int
     enforced_ms: int
     until_ms: int | None
@@ -85,7 +84,8 @@ class ExemptBudget:
 @dataclass(frozen=True, slots=True)
 class Constraints:
     """What binds a lab at a moment. holds ascend by limit; rate counts only what bites already. next_change_ms: when
-    something planned begins, bites or ends, unless an entry comes first. leases: the shortest, None if none is stated.
+    something planned begins, bites or ends, unless an entry comes first. lease: the shortest of all that the lab or its
+    party has pledged to, in force or not; None if none is stated.
     """
 
     now_ms: int
@@ -129,11 +129,6 @@ def strictest(spans: Iterable[Span], now_ms: int) -> Constraints:
             for cap in span.measure.caps
         ),
         exempt=_exempt(begun),
-        lease=min(
-            (span.lease for span in begun if span.lease),
-            key=lambda lease: (lease.lease_ms, not lease.hold),
-            default=None,
-        ),
         next_change_ms=min(changes, default=None),
     )
 

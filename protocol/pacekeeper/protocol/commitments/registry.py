@@ -15,6 +15,7 @@ SPEC commitments-32: the state MUST be a function of the statements and deadline
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.commitments import checks, lifecycle, triggers, withdrawal
@@ -309,7 +310,7 @@ class Registry:
 
         SPEC commitments-38: a look ahead MUST tighten by what is planned, and loosen only by what is a fact.
         """
-        return strictest(self._book.spans(lab, now_ms), now_ms)
+        return replace(strictest(self._book.spans(lab, now_ms), now_ms), lease=self._book.lease(lab))
 
     def spans(self, lab: str, start_ms: int, end_ms: int) -> list[Span]:
         """Return every span of a lab and its party that touches [start, end): what a period's figures are judged by."""

@@ -108,7 +108,6 @@ class Standing:
             commitment=self.terms.id,
             measure=measure if force.limit is None else loosened(measure, force.limit),
             exemptions=self.terms.exemptions,
-            lease=self.terms.lease,
             from_ms=from_ms,
             enforced_ms=enforced_ms if until_ms is None else min(enforced_ms, until_ms),
             until_ms=until_ms,
