@@ -28,6 +28,7 @@ BOUNDED = {
     "memory": 150.0,
     "meter": 0.1,
     "pledges": 50.0,
+    "hold": 1.05,
     "cli": 0.3,
 }
 FIELDS = {"name", "value", "unit", "raw", "bound", "at_least", "stretch", "ratio", "met", "note"}
