@@ -45,7 +45,7 @@ from pacekeeper.node.reader import Reader
 from pacekeeper.node.requests import answer_requests, leave_request, read_answer
 from pacekeeper.node.runs import RunPlan
 from pacekeeper.node.signer import open_file_signer
-from pacekeeper.node.status import JobStatus, LabStatus, describe_uncounted, read_status, write_status
+from pacekeeper.node.status import LabStatus, describe_job, describe_uncounted, read_status, write_status
 from pacekeeper.node.training_gate import TrainingGate, start_gate
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.text import printable
@@ -251,7 +251,7 @@ class LabNode:
             last_period_attested=max(ledger.account_ids, default=None),
             gaps_owed=sorted(ledger.owed),
             corrections_owed=sorted(ledger.touched),
-            jobs=[JobStatus(job.id, job.run, job.chips, job.pool, job.last_period) for job in self._desk.running()],
+            jobs=[describe_job(job, self._permits.told(job.id)) for job in self._desk.running()],
             runs=sorted(run.name for run in ledger.runs.values() if run.declared),
             problems=[printable(problem) for problem in self._problems()],
         )

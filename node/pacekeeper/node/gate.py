@@ -55,19 +55,22 @@ def decide(
     log_ms: int,
     cumulative_gflop: int,
     jobs: int,
+    own_flop_per_s: int = 0,
+    others_flop_per_s: int = 0,
     fixed_gflop_per_s: int | None = None,
 ) -> Decision:
     """Say what one job may do.
 
     constraints: as they will be LEAD_MS after now_ms, which is the later of the lab's clock and the log's time.
     log_ms: log time of the newest cosigned entry. cumulative_gflop: of the job's run, its ancestors' included, at most.
-    jobs: how many share the lab's rate. fixed_gflop_per_s: what the job counts per second whatever it does, where only
+    jobs: how many share the lab's rate; own_ and others_flop_per_s: what this one and the others have of it so far.
+    fixed_gflop_per_s: what the job counts per second whatever it does, where only
     its chips' time is counted.
     """
     return (
         _lease_over(constraints, now_ms, log_ms)
         or _paused(constraints, now_ms, cumulative_gflop)
-        or _slowed(constraints, now_ms, jobs, fixed_gflop_per_s)
+        or _slowed(constraints, now_ms, jobs, own_flop_per_s, others_flop_per_s, fixed_gflop_per_s)
         or Proceed()
     )
 
@@ -101,19 +104,27 @@ def _describe(pause: Pause) -> str:
     return f"{names}: runs above {format_flop(pause.above_gflop)} pause, saved by {format_time(pause.enforced_ms)}"
 
 
-def _slowed(constraints: Constraints, now_ms: int, jobs: int, fixed_gflop_per_s: int | None) -> Decision | None:
-    """SPEC node-31: a slow-down's rate MUST be divided among the jobs that run, and what cannot slow down MUST hold."""
+def _slowed(
+    constraints: Constraints, now_ms: int, jobs: int, own: int, others: int, fixed_gflop_per_s: int | None
+) -> Decision | None:
+    """SPEC node-31: a slow-down's rate MUST be divided among the jobs that run, MUST NOT be given away twice while they
+    come and go, and what cannot slow down MUST hold."""
     rate = constraints.rate
     if rate is None:
         return None
-    share = rate.gflop_per_s * FLOP_PER_UNIT * _SHARE_PERCENT // (100 * max(1, jobs))
+    whole = rate.gflop_per_s * FLOP_PER_UNIT * _SHARE_PERCENT // 100
+    share = whole // max(1, jobs)
     reason = f"{', '.join(rate.commitments)}: {_per_second(rate.gflop_per_s)} for the lab, shared among {max(1, jobs)}"
     if fixed_gflop_per_s is not None and fixed_gflop_per_s * FLOP_PER_UNIT > share:
         counts = f"this job's chip-time counts as {_per_second(fixed_gflop_per_s)} and cannot be slowed down"
         return Hold(f"{reason}; {counts}", now_ms + _SAVE_MS, constraints.next_change_ms)
     if share == 0:
         return Hold(reason, now_ms + _SAVE_MS, constraints.next_change_ms)
-    return Throttle(share, reason)
+    # A newcomer waits for what the others have too much: they are told so when they report next.
+    granted = max(min(share, whole - others), min(share, own))
+    if granted <= 0:
+        return Hold(f"{reason}; this job's share is not free yet", now_ms + _SAVE_MS, stand_by=True)
+    return Throttle(granted, reason)
 
 
 def _per_second(gflop_per_s: int) -> str:

@@ -49,6 +49,7 @@ class Permits:
         self._told: dict[str, Standing] = {}
         self._counted_ms = -_COUNT_EVERY_MS
         self._sharing: set[str] = set()
+        self._given: dict[str, int] = {}  # of a rate, by job
 
     def decide(self, job_id: str) -> Decision:
         """Return what a job of the ledger may do now."""
@@ -81,17 +82,24 @@ class Permits:
         constraints = state.commitments.constraints_on(self._lab, now_ms + LEAD_MS)
         if not (constraints.holds or constraints.rate or constraints.lease):
             return Proceed()
-        run = self._ledger.runs[job.run]
+        run, sharing = self._ledger.runs[job.run], self._sharing_with(job, constraints)
         if constraints.holds and self._awaits_declaration(state, run):
             return Hold("a pause binds the lab, and the log does not have this run yet", now_ms, stand_by=True)
-        return decide(
+        self._given = {other: rate for other, rate in self._given.items() if other in sharing}
+        own = self._given.pop(job.id, 0)
+        decision = decide(
             constraints,
             now_ms,
             log_ms=self._reader.log_ms,
             cumulative_gflop=self.cumulative_gflop(state, run),
-            jobs=len(self._sharing_with(job, constraints)),
+            jobs=len(sharing),
+            own_flop_per_s=own,
+            others_flop_per_s=sum(self._given.values()),
             fixed_gflop_per_s=self._fixed_rate(job),
         )
+        if isinstance(decision, Throttle):
+            self._given[job.id] = decision.flop_per_s
+        return decision
 
     def cumulative_gflop(self, state: State, run: Run) -> int:
         """Return how much a run has at most, its ancestors included: attested, or in the journal and not yet attested.
@@ -139,10 +147,14 @@ class Permits:
         if monotonic_ms - self._counted_ms >= _COUNT_EVERY_MS:
             running = {other.id for other in self._desk.running()}
             self._told = {known: told for known, told in self._told.items() if known in running}
-            held = {known for known, told in self._told.items() if isinstance(told.decision, Hold)}
-            self._sharing = running - held
+            self._sharing = running - {known for known, told in self._told.items() if _is_held(told.decision)}
             self._counted_ms = monotonic_ms
         return self._sharing | {job.id}
+
+
+def _is_held(decision: Decision) -> bool:
+    """Whether a job takes no part in a rate; one that stands by for its share does."""
+    return isinstance(decision, Hold) and not decision.stand_by
 
 
 def _is_same(one: Decision, other: Decision) -> bool:

@@ -12,20 +12,28 @@ from typing import Final
 import msgspec
 
 from pacekeeper.node.config import load_settings
+from pacekeeper.node.gate import Hold, Throttle
 from pacekeeper.node.ledger import Job, Ledger
+from pacekeeper.node.permits import Standing
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.units import UINT64_MAX
 
 FILE_NAME: Final = "status.json"
 
 
 class JobStatus(msgspec.Struct, frozen=True):
-    """One running job."""
+    """One running job, and what the gate told it last: "proceed", "throttle" or "hold", why, and since when."""
 
     job: str
     run: str
     chips: int
     pool: str
     last_period: int
+    gate: str = ""  # "" for a job that has not asked since the daemon's start
+    reason: str = ""
+    since_ms: int | None = None
+    flop_per_s: int | None = None
+    until_ms: int | None = None  # when something planned changes a hold
 
 
 class LabStatus(msgspec.Struct, frozen=True):
@@ -49,6 +57,24 @@ class LabStatus(msgspec.Struct, frozen=True):
     jobs: list[JobStatus]
     runs: list[str]
     problems: list[str]
+
+
+def describe_job(job: Job, told: Standing | None) -> JobStatus:
+    """Return the status of a running job.
+
+    SPEC node-34: what the gate did MUST be in the status: what is held since when and why, and what is slowed to what.
+    """
+    status = JobStatus(job.id, job.run, job.chips, job.pool, job.last_period)
+    if told is None:
+        return status
+    match told.decision:
+        case Hold(reason=reason, until_ms=until_ms):
+            gate = {"gate": "hold", "reason": reason, "until_ms": until_ms}
+        case Throttle(flop_per_s=flop_per_s, reason=reason):
+            gate = {"gate": "throttle", "reason": reason, "flop_per_s": min(flop_per_s, UINT64_MAX)}
+        case _:
+            gate = {"gate": "proceed"}
+    return msgspec.structs.replace(status, since_ms=told.since_ms, **gate)
 
 
 def describe_uncounted(ledger: Ledger) -> list[str]:

@@ -28,6 +28,8 @@ def end(number, frame):
     Path(sys.argv[1]).write_text(signal.Signals(number).name)
     sys.exit(7)
 signal.signal(signal.SIGTERM, end); signal.signal(signal.SIGINT, end)
+if len(sys.argv) > 2:
+    signal.signal(signal.SIGUSR1, lambda *_: Path(sys.argv[2]).write_text("saved"))
 Path(sys.argv[1]).write_text(str(os.getpid()))
 while True: time.sleep(0.01)
 """
@@ -132,13 +134,57 @@ def test_a_killed_wrapper_leaves_no_orphan(gate: RecordingGate, tmp_path: Path) 
 
 
 def test_an_ordered_hold_ends_the_command_with_its_own_status(gate: RecordingGate, tmp_path: Path) -> None:
-    """SPEC metering-9: the command is asked to end, may save, and the exit status says that a pause holds it."""
+    """SPEC metering-22: it may save, is asked to end once its time is over, and its wrapper says that it is held."""
+    mark, saved = tmp_path / "mark", tmp_path / "saved"
+    wrapper = wrapped(gate, sys.executable, "-c", _WAITING, str(mark), str(saved))
+    eventually(lambda: written(mark).isdigit(), "the command runs")
+    gate.save_within_ms = 1_500
+    gate.hold = "pause-1 is in force"
+    eventually(lambda: written(saved) == "saved", "the command saves")
+    told = time.monotonic()
+    assert mark.read_text().isdigit(), "it has time until the wind-down is over"
+    assert wrapper.wait(30) == EXIT_HELD
+    assert time.monotonic() - told > 1.0
+    assert mark.read_text() == "SIGTERM"
+
+
+def test_a_hold_that_is_lifted_in_time_ends_no_command(gate: RecordingGate, tmp_path: Path) -> None:
+    """SPEC metering-22: on proceed nothing happens."""
+    mark, saved = tmp_path / "mark", tmp_path / "saved"
+    wrapper = wrapped(gate, sys.executable, "-c", _WAITING, str(mark), str(saved))
+    eventually(lambda: written(mark).isdigit(), "the command runs")
+    gate.save_within_ms = 1_000
+    gate.hold = "pause-1 is in force"
+    eventually(lambda: written(saved) == "saved", "the command saves")
+    gate.hold = None
+    time.sleep(1.5)
+    assert wrapper.poll() is None
+    wrapper.terminate()
+    assert wrapper.wait(30) == 7
+
+
+def test_a_command_that_does_not_know_the_signal_ends_by_it(gate: RecordingGate, tmp_path: Path) -> None:
+    """SPEC metering-22: an ordered hold all the same."""
     mark = tmp_path / "mark"
     wrapper = wrapped(gate, sys.executable, "-c", _WAITING, str(mark))
     eventually(lambda: written(mark).isdigit(), "the command runs")
+    gate.save_within_ms = 60_000
     gate.hold = "pause-1 is in force"
     assert wrapper.wait(30) == EXIT_HELD
-    assert mark.read_text() == "SIGTERM"
+
+
+def test_a_command_stands_still_while_the_daemon_has_to_find_out(gate: RecordingGate, tmp_path: Path) -> None:
+    """SPEC node-28, SPEC metering-22: after a daemon's restart it is stopped for a moment, and not ended."""
+    mark = tmp_path / "mark"
+    wrapper = wrapped(gate, sys.executable, "-c", _WAITING, str(mark))
+    eventually(lambda: written(mark).isdigit(), "the command runs")
+    state = Path(f"/proc/{mark.read_text()}/stat")
+    gate.stand_by, gate.hold = True, "the lab daemon is still reading the log"
+    eventually(lambda: state.read_text().rsplit(")", 1)[1].split()[0] == "T", "the command is stopped")
+    gate.hold = None
+    eventually(lambda: state.read_text().rsplit(")", 1)[1].split()[0] != "T", "the command goes on")
+    wrapper.terminate()
+    assert wrapper.wait(30) == 7
 
 
 def test_a_held_run_starts_no_command(gate: RecordingGate, tmp_path: Path) -> None:

@@ -143,6 +143,11 @@ def status(config: Path, as_json: bool) -> None:
         click.echo(f"log         {known.log_size} entries when last heard of")
         for job in known.jobs:
             click.echo(f"job         {printable(job.run)} on {job.chips} x {printable(job.pool)}")
+            if job.gate == "hold":
+                click.echo(f"  HELD      since {format_time(job.since_ms or 0)}: {printable(job.reason)}")
+            elif job.gate == "throttle":
+                rate = f"{job.flop_per_s or 0:.4g} FLOP/s"
+                click.echo(f"  SLOWED    to {rate} since {format_time(job.since_ms or 0)}: {printable(job.reason)}")
         for problem in known.problems:
             click.echo(f"PROBLEM     {printable(problem)}")
     if age_ms > 10_000:

@@ -2,8 +2,9 @@
 
 This is the physical estimate: chips times wall time, from before the command starts until it has ended. The daemon
 makes operations of it by the declared peak and utilisation; the meter itself reports none. The command's process group
-gets the signals that this process gets, is stopped while the daemon is away and the policy says hold, and is asked to
-end (SIGTERM) when the daemon orders a hold: then the exit status is 75.
+gets the signals that this process gets. When the daemon orders a hold it gets SIGUSR1, by which it may save, and
+SIGTERM once the time for that is over: then the exit status is 75. While the daemon only has to find out, or is away
+and the policy says hold, it is stopped and continued.
 """
 
 from __future__ import annotations
@@ -51,10 +52,10 @@ def run_metered(
     grace_s: float = 30.0,
     settings: MeterSettings | None = None,
 ) -> int:
-    """Run the command to its end and return its exit status: its own, 128 + n after signal n, 75 if held.
+    """Run the command to its end and return its exit status: its own, 128 + n after signal n, 75 if a hold ended it.
 
     Call it from the main thread. It waits, before starting, while the run is held. grace_s: how long the command may
-    take to save and end when a hold is ordered, and how long what it left behind may take to end, before SIGKILL.
+    take to end after SIGTERM, and how long what it left behind may, before SIGKILL.
     SPEC metering-17: nothing of the command outlives it: its process group is ended with it, and, on Linux, it is told
     to end if this process is killed.
     """
@@ -83,22 +84,31 @@ def _start(command: Sequence[str], settings: MeterSettings) -> subprocess.Popen[
 
 
 def _watch(pid: int, meter: Meter, grace_s: float) -> bool:
-    """Wait until the command has ended, without reaping it; whether it was ended by an ordered hold."""
-    stopped = False
+    """Wait until the command has ended, without reaping it; whether that was under an ordered hold.
+
+    SPEC metering-22: a command that is ordered to hold MUST get SIGUSR1, then SIGTERM when its time to save is over.
+    """
+    stopped = warned = False
     kill_at: float | None = None
     while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         if kill_at is not None:
             if time.monotonic() >= kill_at:
                 _signal_group(pid, signal.SIGKILL)
-        elif meter.ordered is not None:
-            _signal_group(pid, signal.SIGTERM)
-            _signal_group(pid, signal.SIGCONT)
-            kill_at = time.monotonic() + grace_s
-        elif stopped != (meter.held is not None):
-            stopped = not stopped
-            _signal_group(pid, signal.SIGSTOP if stopped else signal.SIGCONT)
+        elif meter.ordered is not None and not meter.stand_by:
+            if not warned:
+                _signal_group(pid, signal.SIGUSR1)
+                _signal_group(pid, signal.SIGCONT)
+                warned, stopped = True, False
+            elif meter.save_s <= 0:
+                _signal_group(pid, signal.SIGTERM)
+                kill_at = time.monotonic() + grace_s
+        else:
+            warned = False  # lifted before its time was over: the command goes on as if nothing had been
+            if stopped != (meter.held is not None):
+                stopped = not stopped
+                _signal_group(pid, signal.SIGSTOP if stopped else signal.SIGCONT)
         time.sleep(_POLL_S)
-    return kill_at is not None
+    return warned
 
 
 def _end_group(child: subprocess.Popen[bytes], grace_s: float) -> None:

@@ -1,0 +1,132 @@
+"""Commitments, the real daemon and real meters: training holds, stays held over kill -9, and goes on when lifted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_site import Site
+from lab_bench import eventually
+from lab_commitments import enact, lift, pause_document, slow_down_document
+
+from pacekeeper.node.daemon import read_status
+from pacekeeper.node.meters.meter import Meter
+from pacekeeper.node.meters.settings import resolve_settings
+from pacekeeper.node.status import JobStatus
+from pacekeeper.protocol.replay import ViolationKind
+
+ENTRY = {"delay": "0 s", "notice": "0 s", "pledges_by": "2100-01-01T00:00:00Z"}
+STEP_S = 0.02
+
+
+class Loop(threading.Thread):
+    """A training loop with steps of a fixed time and size. saved: why and at which step it saved."""
+
+    def __init__(self, site: Site, run: str, *, step_s: float = STEP_S, flop: int = 10**9) -> None:
+        super().__init__(daemon=True)
+        self.run_id, self.step_s, self.flop = run, step_s, flop
+        self.settings = resolve_settings(site.settings.socket, site.settings.spool)
+        self.saved: list[tuple[str, int]] = []
+        self.steps = 0
+        self.last = 0.0
+        self.stopping = False
+        self.meter: Meter | None = None
+
+    def run(self) -> None:
+        with Meter.open(self.run_id, on_hold=self._save, settings=self.settings) as meter:
+            self.meter = meter
+            while not self.stopping:
+                time.sleep(self.step_s)
+                self.steps += 1
+                self.last = time.monotonic()
+                meter.step(self.flop)
+
+    def _save(self, reason: str) -> None:
+        self.saved.append((reason, self.steps))
+
+    @property
+    def is_held(self) -> bool:
+        return self.meter is not None and self.meter.held is not None
+
+
+async def start_loops(site: Site, count: int, **steps: Any) -> list[Loop]:
+    loops = [Loop(site, f"run-{number}", **steps) for number in range(count)]
+    for loop in loops:
+        loop.start()
+    await eventually(lambda: all(loop.steps > 20 for loop in loops))
+    return loops
+
+
+async def finish(site: Site, loops: list[Loop]) -> None:
+    """Stop the loops, and wait until all that they did is attested."""
+    for loop in loops:
+        loop.stopping = True
+    for loop in loops:
+        await asyncio.to_thread(loop.join, 20)
+    last = site.people.agreement.period_of(time.time_ns() // 1_000_000)
+    await eventually(lambda: bool(site.lab.next_period > last))
+
+
+def job_status(site: Site) -> list[JobStatus]:
+    status = read_status(site.config)
+    return [] if status is None else sorted(status.jobs, key=lambda job: job.run)
+
+
+def breaches(site: Site) -> list[ViolationKind]:
+    conduct = (ViolationKind.PAUSE, ViolationKind.RATE, ViolationKind.UNSPLIT)
+    return [violation.kind for violation in site.log.state.violations if violation.kind in conduct]
+
+
+async def test_a_pause_holds_loops_over_kill_9_and_its_lift_lets_them_go_on(tmp_path: Path) -> None:
+    """SPEC node-28, SPEC node-29, SPEC node-34, SPEC metering-21 (FAULTS 38): in seconds, saved, and not convicted."""
+    async with Site(tmp_path) as site:
+        await site.start()
+        loops = await start_loops(site, 3)
+        ident = enact(site.log, pause_document(above="1e9 FLOP", wind_down="4 s", entry=ENTRY))
+        accepted = time.monotonic()
+        await eventually(lambda: all(loop.is_held for loop in loops))
+        await asyncio.sleep(2 * STEP_S + 0.1)
+        steps = [loop.steps for loop in loops]
+        assert max(loop.last for loop in loops) - accepted < 3
+        for loop in loops:
+            [(reason, at_step)] = loop.saved
+            assert reason.startswith("pause: runs above 1e9 FLOP")
+            assert at_step == loop.steps
+        await eventually(lambda: [job.gate for job in job_status(site)] == ["hold"] * 3)
+        assert all(job.since_ms is not None and job.reason.startswith("pause:") for job in job_status(site))
+        await asyncio.sleep(4)
+        site.kill()
+        await asyncio.sleep(0.5)
+        await site.start()
+        await asyncio.sleep(2.5)
+        assert [loop.steps for loop in loops] == steps
+        lift(site.log, ident)
+        await eventually(lambda: all(loop.steps > before for loop, before in zip(loops, steps, strict=True)))
+        await finish(site, loops)
+        assert breaches(site) == []
+        assert await site.stop() == 0
+
+
+async def test_a_slow_down_is_kept_by_two_runs_together_and_a_third_that_comes_later(tmp_path: Path) -> None:
+    """SPEC node-31, SPEC node-34, SPEC metering-19: over six seconds within 5 % of the rate, and not convicted."""
+    small: dict[str, Any] = {"step_s": 0.005, "flop": 10**8}
+    async with Site(tmp_path, period_s=4) as site:
+        await site.start()
+        loops = await start_loops(site, 2, **small)
+        enact(site.log, slow_down_document(rate="10e9 FLOP/s", wind_down="3 s", entry=ENTRY))
+        await eventually(lambda: [job.gate for job in job_status(site)] == ["throttle"] * 2)
+        await asyncio.sleep(1.5)
+        start, before = time.monotonic(), sum(loop.steps for loop in loops)
+        await asyncio.sleep(6)
+        rate = (sum(loop.steps for loop in loops) - before) / (time.monotonic() - start)
+        assert rate / 10 == pytest.approx(10, rel=0.05)
+        third = Loop(site, "run-9", **small)
+        third.start()
+        loops.append(third)
+        await eventually(lambda: {job.flop_per_s for job in job_status(site)} == {10**10 * 98 // 300})
+        await finish(site, loops)
+        assert breaches(site) == []
