@@ -83,7 +83,7 @@ def measure(config: Config, work: Path) -> Figures:
         figures.insert(1, Figure("the same, p99", quantiles(each, n=100)[98], "s", raw))
     return Figures(
         "hold",
-        f"log, 4 verifiers, a lab's node as processes on the same cores; {LOOPS} loops of {STEP_S * 1000:.0f} ms a step",
+        f"log, 4 verifiers, a lab's node as processes on these cores; {LOOPS} loops of {STEP_S * 1000:.0f} ms a step",
         tuple(figures),
         notes=(f"{config.rounds} rounds; from the log time of the last needed pledge", "the pause has no delay"),
     )
