@@ -320,3 +320,28 @@ def test_windows_agree_with_a_model_that_adds_everything_up(length: int, script:
         expected = alone.set(lab.id, period, amount) + together.set(lab.id, period, amount)
         assert [(v.subject, v.period) for v in found] == expected
     assert world.replayed().digest() == world.state.digest()
+
+
+def test_a_run_that_a_correction_brings_back_is_within_again_and_can_be_caught_again() -> None:
+    """SPEC compute-7: what a run cap says follows the account in force, over the cap, undecided, and below it again."""
+    world = World(labs=1, period="10 s", fill_in="100 s", caps=[{"id": "run", "kind": "run", "limit": "1e12 FLOP"}])
+    world.declare("borealis", "run-1", at=world.start(0))
+    world.attest("borealis", 0, {"run-1": 1_001})
+    status = world.state.cap_status["run", "borealis/run-1"]
+    for amount, margin, expected in (
+        (900, 0, Outcome.WITHIN),
+        (990, 20_000, Outcome.INDETERMINATE),
+        (950, 0, Outcome.WITHIN),
+        (1_002, 0, Outcome.EXCEEDED),
+        (5, 0, Outcome.WITHIN),
+    ):
+        link = world.link("borealis")
+        account = world.account(0, {"run-1": amount}, margin)
+        corrects = world.state.labs["borealis"].accounts[0].id
+        statement = pb.Correction(
+            agreement=world.agreement.fingerprint, lab="borealis", link=link, account=account, corrects=corrects
+        )
+        assert isinstance(world.put_chain("borealis", statement, world.end(0) + 1), Applied)
+        assert status.outcome is expected
+        assert bool(status.undecided) is (expected is Outcome.INDETERMINATE)
+    assert world.replayed().digest() == world.state.digest()

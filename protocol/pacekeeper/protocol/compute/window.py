@@ -37,7 +37,7 @@ class SlidingWindow:
             if leaving is not None:
                 low -= leaving[0]
                 high -= leaving[1]
-        elif ahead == 0 and period in values:
+        elif ahead == 0:
             before = values[period]
             values[period] = (before[0] + low, before[1] + high)
         else:
