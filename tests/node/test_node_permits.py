@@ -123,6 +123,17 @@ async def test_a_clock_that_stands_still_holds_no_pause_up_and_one_ahead_ends_no
         assert told(bench) == Proceed()
 
 
+async def test_a_lease_counts_from_the_pledge_on(tmp_path: Path) -> None:
+    """SPEC node-30: out of reach it cannot be known whether the commitment has come into force meanwhile."""
+    async with Bench.open(tmp_path, tolerance="1 s") as bench:
+        bench.desk.open_job(job_plan("small"))
+        enact(bench.log, pause_document(more={"lease": {"lease": "5 s", "on_lease_end": "hold"}}))
+        await bench.read_all()
+        assert told(bench) == Proceed()
+        bench.clock.advance(5_001)
+        assert isinstance(told(bench), Hold)
+
+
 @pytest.mark.parametrize(("at_end", "expected"), [("hold", Hold), ("continue", Proceed)])
 async def test_log_out_of_reach_past_the_lease(tmp_path: Path, at_end: str, expected: type) -> None:
     """SPEC node-30: hold, or go on under the last known constraints and never under none."""

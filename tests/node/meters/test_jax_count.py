@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from analytic_flop import GptShape
-from recording_gate import RecordingGate
+from recording_gate import RecordingGate, eventually
 from requirements import require
 
 jax = require("jax")
@@ -239,3 +240,20 @@ def test_a_trees_digest_names_leaves_by_their_path() -> None:
     assert one == parameters_digest({"a": {"b": np.ones(2, np.float32)}})
     assert one != parameters_digest({"a/b": jnp.ones(2)})
     assert one != parameters_digest({"a": [jnp.ones(2)]})
+
+
+def test_a_held_step_can_save_the_state_that_the_last_one_returned(gate: RecordingGate) -> None:
+    """SPEC metering-21: the call waits before it begins, so the checkpoint lacks nothing that was computed."""
+    saved: list[float] = []
+    state = jnp.zeros(())
+    with Meter.open("run-1", on_hold=lambda _: saved.append(float(state)), settings=gate.settings()) as meter:
+        step = meter_step(meter, jax.jit(lambda x: x + 1))
+        for _ in range(3):
+            state = step(state)
+        gate.hold = "paused"
+        eventually(lambda: meter.held is not None, "the decision arrives")
+        lifting = threading.Timer(0.3, lambda: setattr(gate, "hold", None))
+        lifting.start()
+        state = step(state)
+        lifting.join()
+    assert (saved, float(state), gate.job.steps) == ([3.0], 4.0, 4)
