@@ -52,7 +52,7 @@ proto-check: $(VENV)/installed-dev ## Fail if the checked-in wire code is not wh
 	cd $(VENV)/proto-check && for file in pacekeeper/v1/*; do cmp $$file $(CURDIR)/proto/$$file || exit 1; done
 
 vectors: $(VENV)/installed-dev ## Rewrite the test vectors and generated documents from the code
-	PACEKEEPER_WRITE_VECTORS=1 $(PYTEST) -q -k "vector or generated or drift or catalogue"
+	PACEKEEPER_WRITE_VECTORS=1 $(PYTEST) -q -k "vector or generated or drift or catalogue or example_of_the_specification"
 
 bench: $(VENV)/installed-dev ## Measure, as ratios within one run
 	$(BIN)/python -m benchmarks

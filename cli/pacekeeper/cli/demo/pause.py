@@ -46,6 +46,7 @@ def play_pause(scene: Scene, troupe: Troupe, say: Say) -> None:
     say("second act: a pause that binds only if enough others are bound")
     for lab, run in RUNS.items():
         start_training(scene, troupe, lab, run, _arguments(scene, lab), gated=lab != ROGUE)
+    troupe.expect(RUNS[HONEST], _HELD)
     _wait(troupe, 60, "training did not begin", lambda: all(_losses(troupe, run) for run in RUNS.values()))
     _commit(scene, troupe, say)
     _hold(scene, troupe, say)
@@ -87,7 +88,7 @@ def _commit(scene: Scene, troupe: Troupe, say: Say) -> None:
 def _hold(scene: Scene, troupe: Troupe, say: Say) -> None:
     held = [RUNS[HONEST], RUNS[STEADY]]
     _wait(troupe, 40, "the pause did not reach training", lambda: all(_said(troupe, run, "held after") for run in held))
-    _wait(troupe, 20, f"{held[0]} did not end", lambda: troupe.has_ended(held[0], _HELD))
+    _wait(troupe, 20, f"{held[0]} did not end", lambda: troupe.ended(held[0]))
     for run in held:
         say(f"  {_last(troupe, run, 'saved after')}; {printable(_last(troupe, run, 'held after'))}")
     say(f"  {held[0]} has ended with status {_HELD}, {held[1]} stands still")

@@ -19,6 +19,7 @@ class Troupe:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._expected: dict[str, int] = {}
         logs.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Troupe:
@@ -68,16 +69,13 @@ class Troupe:
         status = self._running[name].poll()
         if status is None:
             return False
-        if status != 0:
+        if status not in (0, self._expected.get(name, 0)):
             raise TemporaryFailure(Outage.SERVER_ERROR, f"{name} ended with status {status}:\n{self.tail(name)}")
         return True
 
-    def has_ended(self, name: str, status: int) -> bool:
-        """Whether a process has ended by itself with this status; then it is no longer watched."""
-        if self._running[name].poll() != status:
-            return False
-        del self._running[name]
-        return True
+    def expect(self, name: str, status: int) -> None:
+        """From now on a process may end by itself with this status as well."""
+        self._expected[name] = status
 
     def check(self) -> None:
         """Raise TemporaryFailure if any process has failed."""
