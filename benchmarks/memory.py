@@ -67,7 +67,7 @@ def measure(config: Config, work: Path) -> Figures:
         (Table("memory and start", ("entries", "resident MB", "CPU s to start", "us an entry"), rows),),
         (
             f"raw: {probes.said()}",
-            "the store's page caches are part of the memory; they stop growing at 32 MB for each connection",
+            "the store's page caches are part of the memory; two megabytes for each connection",
         ),
     )
 
