@@ -84,7 +84,7 @@ def test_inheritance_is_the_latest_record_of_each_source_on_any_path(steps: list
             named = {known[pick % len(known)] for pick in picks} if known else set()
             name = f"lab{lab_number}/run{index}"
             start = digest if number < 24 else b""
-            lineage.declare(Run(name, f"lab{lab_number}", index, "", 1, start, sorted(named)))
+            lineage.declare(Run(name, f"lab{lab_number}", index, "", 1, start, tuple(sorted(named))))
             family.declare(name, f"lab{lab_number}", start, named)
             names.append(name)
         elif names:
@@ -95,7 +95,7 @@ def test_inheritance_is_the_latest_record_of_each_source_on_any_path(steps: list
             assert [run.name for run in linked] == family.record(index, name, digest, own)
         for name in names:
             run = lineage.runs[name]
-            assert run.parents == sorted(family.parents[name])
+            assert run.parents == tuple(sorted(family.parents[name]))
             assert lineage.inherited(run) == family.inherited(name)
     for name in names:
         run = lineage.runs[name]
@@ -111,7 +111,7 @@ def history(*steps: tuple[str, ...]) -> Lineage:
     for index, step in enumerate(steps):
         if step[0] == "run":
             _, name, start, *parents = step
-            lineage.declare(Run(name, name.split("/")[0], index, "", 1, start.encode(), [int(p) for p in parents]))
+            lineage.declare(Run(name, name.split("/")[0], index, "", 1, start.encode(), tuple(map(int, parents))))
         else:
             _, name, digest, own = step
             records = lineage.runs[name].records
@@ -191,6 +191,6 @@ def test_a_record_of_its_own_start_makes_no_loop() -> None:
         ("run", "a/two", "y"),
         ("record", "a/two", "x", "3"),
     )
-    assert lineage.runs["a/one"].parents == []
+    assert lineage.runs["a/one"].parents == ()
     assert inherited(lineage, "a/one") == 0
     assert inherited(lineage, "a/two") == 9

@@ -161,7 +161,7 @@ def test_no_declaration_makes_a_loop() -> None:
     declare(world, "borealis", "two", initial="y")
     save(world, "borealis", "two", "x", 1, 20)
     save(world, "borealis", "one", "x", 2, 30)
-    assert world.state.lineage.runs["borealis/one"].parents == []
+    assert world.state.lineage.runs["borealis/one"].parents == ()
     assert (cumulative(world, "borealis/one"), cumulative(world, "borealis/two")) == (0, 10)
     assert world.replayed().digest() == world.state.digest()
 
@@ -174,7 +174,7 @@ def test_a_run_with_an_unstated_start_is_linked_to_nothing() -> None:
         statement.initial_state = pb.INITIAL_STATE_UNSTATED
         statement.ClearField("initial_digest")
         assert isinstance(world.put(world.seal(statement, world.keys.lab("borealis")), world.start(0)), Applied)
-    assert world.state.lineage.runs["borealis/two"].parents == []
+    assert world.state.lineage.runs["borealis/two"].parents == ()
 
 
 def understated(world: World) -> list[tuple[str, int, int, tuple[int, int] | None]]:

@@ -91,7 +91,7 @@ def merge() -> str:
         ("merged", (3, 5), 100),
     ]
     for index, (name, parents, own) in enumerate(runs):
-        run = Run(f"lab/{name}", "lab", 2 * index, "", 1, name.encode(), list(parents))
+        run = Run(f"lab/{name}", "lab", 2 * index, "", 1, name.encode(), tuple(parents))
         lineage.declare(run)
         record = Record(2 * index + 1, run.name, f"{name}'s end".encode(), 0, 1, Bounds(own, own))
         lineage.add_record(record)

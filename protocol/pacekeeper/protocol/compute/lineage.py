@@ -42,7 +42,7 @@ class Run:
     title: str
     initial_state: int
     initial_digest: bytes
-    parents: list[int]
+    parents: tuple[int, ...]
     low: int = 0
     high: int = 0
     last_period: int = -1
@@ -80,7 +80,7 @@ class Lineage:
             if first is not None:
                 found.add(first)
             self._started_from.setdefault((run.lab, run.initial_digest), []).append(run.name)
-        run.parents = sorted(found)
+        run.parents = tuple(sorted(found))
         self.runs[run.name] = run
 
     def add_record(self, record: Record) -> list[Run]:
@@ -98,7 +98,7 @@ class Lineage:
             child = self.runs[name]
             if child is run or record.index in child.parents or name in self._ancestors(run):
                 continue
-            child.parents = sorted([*child.parents, record.index])
+            child.parents = tuple(sorted([*child.parents, record.index]))
             self._version += 1
             linked.append(child)
         return linked

@@ -15,7 +15,7 @@ from pacekeeper.protocol.compute.bounds import Bounds, Outcome, compare
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.documents.agreement import Cap
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
-from pacekeeper.protocol.replay.judgements import CapStatus, Undecided, Watch
+from pacekeeper.protocol.replay.judgements import CapStatus, Undecided, Watch, with_matter
 from pacekeeper.protocol.replay.state import State
 
 _WHOLE_LIFE: Final = 0  # the matter of a run
@@ -109,7 +109,7 @@ def resolve(
         return
     del status.undecided[matter]
     new = _begins(status.unresolved, matter) and _begins(status.exceeded, matter)
-    status.unresolved.add(matter)
+    status.unresolved = with_matter(status.unresolved, matter)
     if new:
         kind = ViolationKind.UNRESOLVED
         found.append(Violation(kind, subject, period, index, due_ms, cap_id, cap.limit, undecided.bounds))
@@ -140,11 +140,11 @@ def _judge(
     if outcome is Outcome.WITHIN:
         return False
     new = _begins(status.exceeded, matter)
-    status.exceeded.add(matter)
+    status.exceeded = with_matter(status.exceeded, matter)
     return new
 
 
-def _begins(convicted: set[int], matter: int) -> bool:
+def _begins(convicted: set[int] | frozenset[int], matter: int) -> bool:
     # SPEC compute-9: a stretch of neighbouring matters over one cap MUST be one violation, whatever a correction shows.
     return convicted.isdisjoint((matter - 1, matter, matter + 1))
 

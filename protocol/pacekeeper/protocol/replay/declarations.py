@@ -36,7 +36,7 @@ def apply_declaration(
         statement.title,
         statement.initial_state,
         statement.initial_digest,
-        list(statement.parents),
+        tuple(statement.parents),
     )
     lab.runs[statement.run] = run
     state.lineage.declare(run)

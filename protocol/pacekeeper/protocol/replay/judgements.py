@@ -12,6 +12,14 @@ from pacekeeper.protocol.documents.agreement import Cap
 from pacekeeper.protocol.replay.facts import ViolationKind
 
 
+def with_matter(found: set[int] | frozenset[int], matter: int) -> set[int]:
+    """Return a set of matters with one more in it: the same set, unless it was the empty one that all begin with."""
+    if isinstance(found, frozenset):
+        return {*found, matter}
+    found.add(matter)
+    return found
+
+
 class Undecided(NamedTuple):
     """A matter that an interval around the cap leaves open: the period by which it became so, and the interval."""
 
@@ -25,15 +33,16 @@ class CapStatus:
 
     outcome, since: at present, that is in the latest window; since which period it has been so. A matter is one window,
     named by its last period, or a run's whole life, named 0. undecided: matters that wait to be narrowed. exceeded,
-    unresolved: matters that were found so, each stretch of neighbours with one violation.
+    unresolved: matters that were found so, each stretch of neighbours with one violation. (Most subjects never have
+    any, and there is one of these for every run: an empty set of its own would be most of what it takes.)
     """
 
     outcome: Outcome
     since: int
     measured: Callable[[], Bounds]
     undecided: dict[int, Undecided] = field(default_factory=dict)
-    exceeded: set[int] = field(default_factory=set)
-    unresolved: set[int] = field(default_factory=set)
+    exceeded: set[int] | frozenset[int] = frozenset()
+    unresolved: set[int] | frozenset[int] = frozenset()
 
     @property
     def bounds(self) -> Bounds:

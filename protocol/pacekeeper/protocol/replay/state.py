@@ -190,7 +190,7 @@ class State:
                 for lab in self.labs.values()
             },
             "runs": {
-                run.name: [run.index, run.parents, list(run.own), list(self.lineage.inherited(run))]
+                run.name: [run.index, list(run.parents), list(run.own), list(self.lineage.inherited(run))]
                 for run in self.lineage.runs.values()
             },
             "caps": {
