@@ -14,13 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pacekeeper.audit.verify import audit
 from pacekeeper.cli.demo.documents import PAUSE_DOCUMENT, SLOW_DOWN_DOCUMENT
 from pacekeeper.cli.demo.processes import Troupe
 from pacekeeper.cli.demo.scene import HONEST, PERIOD_S, ROGUE, STEADY, Scene
 from pacekeeper.cli.demo.training import start_training
 from pacekeeper.client.errors import Outage, TemporaryFailure
-from pacekeeper.client.fetch import open_source
 from pacekeeper.protocol.replay import State
 from pacekeeper.protocol.replay.facts import ViolationKind
 from pacekeeper.protocol.text import printable
@@ -69,7 +67,7 @@ def _commit(scene: Scene, troupe: Troupe, say: Say) -> None:
     document = scene.root / "commitment" / f"{PAUSE}.md"
     document.parent.mkdir(exist_ok=True)
     document.write_text(PAUSE_DOCUMENT.format(id=PAUSE, pledges_by=format_time(_soon_ms(300))), encoding="utf-8")
-    _act(scene, say, "norland", "propose", str(document))
+    _act(scene, "norland", "propose", str(document))
     pledges = [
         ("norland", "parties>=3"),
         ("sudland", "parties>=3, labs>=2"),
@@ -79,7 +77,7 @@ def _commit(scene: Scene, troupe: Troupe, say: Say) -> None:
     ]
     for who, condition in pledges:
         more = ["--if", condition] if condition else []
-        _act(scene, say, who, "pledge", PAUSE, *more)
+        _act(scene, who, "pledge", PAUSE, *more)
         phase = replay(scene).commitments.standing(PAUSE).phase
         say(f"  {who} pledges{f', if {condition}' if condition else ''}: the pause is {phase}")
     troupe.check()
@@ -112,7 +110,7 @@ def _convict(scene: Scene, troupe: Troupe, say: Say) -> None:
 
 def _lift(scene: Scene, troupe: Troupe, say: Say) -> None:
     for who in ("norland", "sudland", "westmere"):
-        _act(scene, say, who, "lift", PAUSE)
+        _act(scene, who, "lift", PAUSE)
     say(f"  three countries lift it: the pause is {replay(scene).commitments.standing(PAUSE).phase}")
     marks = {run: _last_step(troupe, run) for run in (RUNS[HONEST], RUNS[STEADY])}
     start_training(scene, troupe, HONEST, RUNS[HONEST], _arguments(scene, HONEST))
@@ -138,8 +136,8 @@ def _slow_down(scene: Scene, troupe: Troupe, say: Say) -> None:
     document = scene.root / "commitment" / f"{SLOW}.md"
     text = SLOW_DOWN_DOCUMENT.format(id=SLOW, pledges_by=format_time(_soon_ms(300)), rate=f"{limit // FLOP_PER_UNIT}e9")
     document.write_text(text, encoding="utf-8")
-    _act(scene, say, "sudland", "propose", str(document))
-    _act(scene, say, "sudland", "pledge", SLOW)
+    _act(scene, "sudland", "propose", str(document))
+    _act(scene, "sudland", "pledge", SLOW)
     say(f"  sudland commits to {format_flop(limit // FLOP_PER_UNIT)}/s, half of what {run} does")
     deadline = _soon_ms(30)
     while not replay(scene).commitments.constraints_on(STEADY, int(time.time() * 1000)).rate:
@@ -178,8 +176,8 @@ def _next_step(troupe: Troupe, run: str) -> int:
     return now
 
 
-def _act(scene: Scene, say: Say, who: str, *arguments: str) -> None:
-    """Run `pacekeeper commitment ...` as a participant, and say what it printed."""
+def _act(scene: Scene, who: str, *arguments: str) -> None:
+    """Run `pacekeeper commitment ...` as a participant."""
     if who in RUNS:
         more = [str(scene.configs[who])]
     else:
@@ -194,11 +192,7 @@ def _act(scene: Scene, say: Say, who: str, *arguments: str) -> None:
 
 def replay(scene: Scene) -> State:
     """Audit the live log and return the state."""
-    source = open_source(scene.log_url)
-    try:
-        result = audit(source, scene.bundle.agreement.fingerprint, jobs=0)
-    finally:
-        source.close()
+    result = scene.audit(scene.log_url)
     if result.state is None or result.faults:
         raise TemporaryFailure(Outage.SERVER_ERROR, "the log does not verify")
     return result.state

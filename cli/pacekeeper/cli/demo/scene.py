@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pacekeeper.audit.result import AuditResult
+from pacekeeper.audit.verify import audit
 from pacekeeper.cli.configs import LAB, LOG, VERIFIER
 from pacekeeper.cli.founding import assemble, sign_agreement, write_agreement
 from pacekeeper.cli.identities import Identity, make_identity
 from pacekeeper.client.bundle import Bundle
 from pacekeeper.client.config import write_config
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.fetch import open_source
 from pacekeeper.client.keyfiles import load_key, write_public
 from pacekeeper.log.server import initialise
 from pacekeeper.protocol.documents.model import Cap
@@ -57,6 +60,14 @@ class Scene:
     @property
     def public(self) -> Path:
         return self.root / "log" / "state" / "public"
+
+    def audit(self, location: str) -> AuditResult:
+        """Audit the log at a URL or in a directory."""
+        source = open_source(location)
+        try:
+            return audit(source, self.bundle.agreement.fingerprint, jobs=0)
+        finally:
+            source.close()
 
 
 def prepare_directory(root: Path) -> None:

@@ -15,7 +15,6 @@ from typing import Final
 
 from pacekeeper.audit.report import verdict_sentence
 from pacekeeper.audit.result import AuditResult, Exit
-from pacekeeper.audit.verify import audit
 from pacekeeper.cli.demo.pause import pause_shortcomings, play_pause
 from pacekeeper.cli.demo.processes import Troupe
 from pacekeeper.cli.demo.scene import HONEST, LABS, PARTIES, PERIOD_S, PLAIN_STEPS, SHARD_STEPS, SPLITTING, Scene
@@ -40,16 +39,7 @@ def play(scene: Scene, say: Say) -> AuditResult:
         play_pause(scene, troupe, say)
         _settle(scene, troupe, say)
     say("every process has ended; the audit reads only what lies on disk")
-    return audit_directory(scene)
-
-
-def audit_directory(scene: Scene) -> AuditResult:
-    """Audit the public directory that the log leaves."""
-    source = open_source(str(scene.public))
-    try:
-        return audit(source, scene.bundle.agreement.fingerprint, jobs=0)
-    finally:
-        source.close()
+    return scene.audit(str(scene.public))
 
 
 def _open_roles(scene: Scene, troupe: Troupe, say: Say) -> None:
@@ -119,11 +109,7 @@ def _settle(scene: Scene, troupe: Troupe, say: Say) -> None:
     deadline = time.monotonic() + 3 * PERIOD_S + 20
     while True:
         troupe.check()
-        source = open_source(scene.log_url)
-        try:
-            result = audit(source, agreement.fingerprint, jobs=0)
-        finally:
-            source.close()
+        result = scene.audit(scene.log_url)
         done = result.state is not None and all(lab.next_period > last for lab in result.state.labs.values())
         if done:
             break

@@ -16,36 +16,32 @@ from pacekeeper.protocol import keys, limits
 from pacekeeper.protocol.commitments.pledges import Alternatives, Condition
 from pacekeeper.protocol.commitments.triggers import Report
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.readings import bad_field, is_id
 from pacekeeper.protocol.text import is_plain
 from pacekeeper.protocol.units import PPM
 from pacekeeper.v1 import statements_pb2 as pb
 
-_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
 _UNIT: Final = re.compile(r"[A-Za-z%][A-Za-z0-9%/-]{0,15}\Z")
-
-
-def _bad(sentence: str) -> Refused:
-    return Refused(Code.BAD_FIELD, sentence)
 
 
 def _check_names(statement: Any, *fields: str) -> None:
     """SPEC statements-2, SPEC statements-13: the agreement by 32 bytes, and ids in their form."""
     if len(statement.agreement) != 32:
-        raise _bad("agreement is named by the 32 bytes of its fingerprint")
+        raise bad_field("agreement is named by the 32 bytes of its fingerprint")
     for field in fields:
-        if _ID.match(getattr(statement, field)) is None:
-            raise _bad(f"{field} is not an id of lower-case letters, digits and hyphens")
+        if not is_id(getattr(statement, field)):
+            raise bad_field(f"{field} is not an id of lower-case letters, digits and hyphens")
 
 
 def _check_digest(digest: bytes, what: str) -> None:
     if len(digest) != 32:
-        raise _bad(f"{what} has 32 bytes")
+        raise bad_field(f"{what} has 32 bytes")
 
 
 def _check_commitment(statement: pb.Commitment, _size: int) -> None:
     _check_names(statement, "proposer")
     if not statement.document:
-        raise _bad("document is empty")
+        raise bad_field("document is empty")
     if len(statement.document) > limits.MAX_DOCUMENT_BYTES:
         raise Refused(Code.TOO_LARGE, f"document of over {limits.MAX_DOCUMENT_BYTES} bytes")
 
@@ -66,27 +62,27 @@ def _check_condition(condition: pb.Condition) -> None:
         raise Refused(Code.TOO_LARGE, f"over {limits.MAX_NAMED} names in a condition")
     last = ""
     for name in condition.named:
-        if name <= last or _ID.match(name) is None:
-            raise _bad("a condition's names are ids in ascending order")
+        if name <= last or not is_id(name):
+            raise bad_field("a condition's names are ids in ascending order")
         last = name
     if condition.weight_ppm > PPM:
-        raise _bad("a share is over 100 %")
+        raise bad_field("a share is over 100 %")
     if not (condition.parties or condition.labs or condition.named or condition.weight_ppm):
-        raise _bad("a condition that asks for nothing: an unconditional pledge has no alternatives")
+        raise bad_field("a condition that asks for nothing: an unconditional pledge has no alternatives")
 
 
 def _check_withdrawal(statement: pb.Withdrawal, _size: int) -> None:
     _check_names(statement, "participant", "commitment")
     if statement.reason and not is_plain(statement.reason, limits.MAX_METHOD_CHARS):
-        raise _bad(f"reason has characters that cannot be shown, or is over {limits.MAX_METHOD_CHARS} characters")
+        raise bad_field(f"reason has characters that cannot be shown, or is over {limits.MAX_METHOD_CHARS} characters")
 
 
 def _check_lift(statement: pb.Lift, _size: int) -> None:
     _check_names(statement, "participant", "commitment")
     if statement.action not in (pb.LIFT_ACTION_LIFT, pb.LIFT_ACTION_EXTEND):
-        raise _bad("action is unspecified or unknown")
+        raise bad_field("action is unspecified or unknown")
     if statement.action == pb.LIFT_ACTION_LIFT and statement.round:
-        raise _bad("round is for extending only")
+        raise bad_field("round is for extending only")
 
 
 def _check_report(statement: pb.IndicatorReport, _size: int) -> None:
@@ -94,19 +90,19 @@ def _check_report(statement: pb.IndicatorReport, _size: int) -> None:
     at most 9 decimal places, a unit, a method in words and the evidence's digest."""
     _check_names(statement, "reporter", "indicator")
     if _UNIT.match(statement.unit) is None:
-        raise _bad("unit is 1 to 16 letters, digits, %, / and hyphens")
+        raise bad_field("unit is 1 to 16 letters, digits, %, / and hyphens")
     if statement.scale > limits.MAX_SCALE:
-        raise _bad(f"over {limits.MAX_SCALE} decimal places")
+        raise bad_field(f"over {limits.MAX_SCALE} decimal places")
     if not statement.lower <= statement.central <= statement.upper:
-        raise _bad("the central value is not between its bounds")
+        raise bad_field("the central value is not between its bounds")
     if not pb.CENSORING_NONE <= statement.censoring <= pb.CENSORING_BELOW:
-        raise _bad("censoring is unknown")
+        raise bad_field("censoring is unknown")
     if statement.censoring and statement.upper:
-        raise _bad("a censored value is no number")
+        raise bad_field("a censored value is no number")
     if not 0 < statement.until_ms <= limits.MAX_TIME_MS:
-        raise _bad("until when was measured is not said")
+        raise bad_field("until when was measured is not said")
     if not statement.method or not is_plain(statement.method, limits.MAX_METHOD_CHARS):
-        raise _bad(f"method is 1 to {limits.MAX_METHOD_CHARS} characters that can be shown")
+        raise bad_field(f"method is 1 to {limits.MAX_METHOD_CHARS} characters that can be shown")
     _check_digest(statement.evidence_digest, "the evidence's digest")
 
 
@@ -114,9 +110,9 @@ def _check_rotation(statement: pb.KeyRotation, _size: int) -> None:
     """SPEC statements-18: a rotation MUST be of a known role, from epoch 2 on, and to a key that may be registered."""
     _check_names(statement, "holder")
     if not pb.KEY_ROLE_PARTY <= statement.role <= pb.KEY_ROLE_LOG:
-        raise _bad("role is unspecified or unknown")
+        raise bad_field("role is unspecified or unknown")
     if statement.epoch < 2:
-        raise _bad("epochs count from 1, which is the founding key's")
+        raise bad_field("epochs count from 1, which is the founding key's")
     keys.check_public_key(statement.key)
 
 

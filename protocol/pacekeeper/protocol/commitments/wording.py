@@ -13,12 +13,12 @@ from typing import Final
 
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.commitments.pledges import Alternatives, Condition
+from pacekeeper.protocol.readings import is_id
 from pacekeeper.protocol.units import format_percent, parse_percent
 
 _COUNT: Final = re.compile(r"(parties|labs) *>= *([1-9][0-9]{0,3})")
 _SHARE: Final = re.compile(r"weight *>= *([0-9.]+) *%")
 _NAMES: Final = re.compile(r"with +([a-z0-9+ -]+)")
-_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 def parse_condition(text: str) -> Condition:
@@ -41,7 +41,7 @@ def _demand(text: str) -> tuple[str, object]:
             return "weight_ppm", ppm
     if (names := _NAMES.fullmatch(text)) is not None:
         listed = [name.strip() for name in names[1].split("+")]
-        if all(_ID.fullmatch(name) for name in listed) and len(listed) <= limits.MAX_NAMED:
+        if all(is_id(name) for name in listed) and len(listed) <= limits.MAX_NAMED:
             return "named", frozenset(listed)
     raise ValueError(f'"{text}" is no demand: expected "parties>=N", "labs>=N", "weight>=55 %" or "with ID+ID"')
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from pacekeeper.protocol.commitments.lifecycle import PLEDGES
-from pacekeeper.protocol.commitments.registry import Registry
+from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.commitments.statements import read_alternatives, read_report
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment import Kind, compile_commitment
@@ -50,8 +50,7 @@ def apply_pledge(state: State, statement: pb.Pledge, _id: bytes, _found: list[Vi
     standing = registry.standing(statement.commitment)
     if statement.digest != standing.terms.digest:
         raise Refused(Code.BAD_COMMITMENT, f'"{statement.commitment}" has another document than the one pledged to')
-    if standing.terms.entry.clean_periods:
-        _tell_clean_periods(state, registry, [*standing.pledges, statement.participant])
+    _tell_clean_periods(state, standing, [*standing.pledges, statement.participant])
     registry.pledge(
         statement.participant,
         statement.commitment,
@@ -101,8 +100,8 @@ def fire(state: State, kind: str, subject: str, due_ms: int, index: int) -> None
     """A deadline of the registry is due."""
     registry = state.commitments
     if kind == PLEDGES:
-        commitment = subject.partition(" ")[0]
-        _tell_clean_periods(state, registry, registry.standing(commitment).pledges)
+        standing = registry.standing(subject.partition(" ")[0])
+        _tell_clean_periods(state, standing, standing.pledges)
     registry.fire(kind, subject, due_ms, index)
     take_deadlines(state)
 
@@ -113,6 +112,7 @@ def take_deadlines(state: State) -> None:
         state.push_deadline(deadline.kind, deadline.subject, 0, deadline.time_ms)
 
 
-def _tell_clean_periods(state: State, registry: Registry, participants: Iterable[str]) -> None:
-    for participant in participants:
-        registry.set_clean_periods(participant, state.clean_periods(participant))
+def _tell_clean_periods(state: State, standing: Standing, participants: Iterable[str]) -> None:
+    if standing.terms.entry.clean_periods:
+        for participant in participants:
+            state.commitments.set_clean_periods(participant, state.clean_periods(participant))

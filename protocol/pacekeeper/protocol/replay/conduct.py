@@ -9,7 +9,7 @@ A breach is established once the period is closed, since until then the account 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from pacekeeper.protocol.commitments.constraints import Span
@@ -182,10 +182,3 @@ def fall_due(
         conduct.undecided.discard(period)
         conduct.convicted.add(period)
         found.append(Violation(ViolationKind.UNSPLIT, subject, period, index, due_ms, commitment))
-
-
-def boundaries(state: State, lab: str, period: int) -> Iterator[int]:
-    """Yield where a lab has to split its account of a period, as offsets in milliseconds from its start."""
-    start_ms, end_ms = state.agreement.period_start_ms(period), state.agreement.period_end_ms(period)
-    for time_ms in state.commitments.boundaries(lab, start_ms, end_ms):
-        yield time_ms - start_ms
