@@ -10,14 +10,14 @@ from typing import Final
 from pacekeeper.cli.founding import shipped_file
 from pacekeeper.client.bundle import load_bundle
 from pacekeeper.client.errors import ConfigError
-from pacekeeper.protocol.documents.agreement import Agreement
+from pacekeeper.protocol.documents.agreement import RULES_VERSION, Agreement
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment import Commitment, compile_commitment
 from pacekeeper.protocol.documents.commitment_lint import lint_commitment
 from pacekeeper.protocol.documents.lint import Problem
 from pacekeeper.protocol.documents.template import placeholders
 from pacekeeper.protocol.limits import MAX_DOCUMENT_BYTES
-from pacekeeper.protocol.replay.commitments import JUDGED
+from pacekeeper.protocol.replay.acts import KINDS
 from pacekeeper.protocol.replay.state import members_of
 from pacekeeper.protocol.units import format_time
 
@@ -144,10 +144,9 @@ def _not_admitted(document: bytes, agreement: Agreement | None) -> list[Problem]
     lines = document.decode().split("\n")
     line = next((number for number, text in enumerate(lines, start=1) if text == "[commitment]"), 1)
     kind = compile_commitment(document).kind
-    if agreement is not None and agreement.rules_version < 2:
-        return [Problem(line, "warning", f"the agreement's rules version {agreement.rules_version} has no commitments")]
-    if kind not in JUDGED:
-        return [Problem(line, "warning", f"rules version 2 does not take the kind {kind} on the log")]
+    version = RULES_VERSION if agreement is None else agreement.rules_version
+    if kind not in KINDS[version]:
+        return [Problem(line, "warning", f"rules version {version} does not take the kind {kind} on the log")]
     return []
 
 

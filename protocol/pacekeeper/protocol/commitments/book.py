@@ -5,12 +5,13 @@ The indexes are what keeps each event to its own commitment, and a look at a lab
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pacekeeper.protocol.commitments.constraints import Span
 from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.commitments.transitions import Phase
-from pacekeeper.protocol.documents.commitment_model import Lease, Members
+from pacekeeper.protocol.documents.commitment_model import Act, Lease, Members
 
 
 class Deadline(NamedTuple):
@@ -29,6 +30,16 @@ class Task(NamedTuple):
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """An act whose time has come: the replay has to do it, at this log time."""
+
+    commitment: str
+    act: Act
+    time_ms: int
+    index: int
+
+
 class Book:
     """All standings and their indexes. Only the lifecycle changes it."""
 
@@ -43,6 +54,7 @@ class Book:
         self.clean: dict[str, int] = {}  # participant -> periods in a row without violation
         self._tasks: dict[str, Task] = {}
         self._new: list[Deadline] = []
+        self._performed: list[Performed] = []
         self._serial = 0
 
     def schedule(self, standing: Standing, kind: str, time_ms: int, detail: str = "") -> None:
@@ -69,6 +81,15 @@ class Book:
         """Return the deadlines asked for since the last call."""
         new, self._new = self._new, []
         return new
+
+    def perform(self, standing: Standing, act: Act, time_ms: int, index: int) -> None:
+        """Hand an act to the replay."""
+        self._performed.append(Performed(standing.terms.id, act, time_ms, index))
+
+    def take_performed(self) -> list[Performed]:
+        """Return the acts whose time has come since the last call."""
+        performed, self._performed = self._performed, []
+        return performed
 
     def take_task(self, subject: str) -> Task | None:
         """Return what a deadline that fires is for, once; None when it was withdrawn."""

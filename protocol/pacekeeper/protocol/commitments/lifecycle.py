@@ -152,6 +152,7 @@ def activate(book: Book, standing: Standing, now_ms: int, fixed_ms: int, index: 
     standing.move(Event.TRIGGER_ON, now_ms, index)
     if standing.terms.act is not None:
         end(book, standing, Event.PERFORMED, now_ms, index)
+        book.perform(standing, standing.terms.act, now_ms, index)
         return
     from_ms = entry.constraints_ms(standing.terms.entry, now_ms, fixed_ms)
     standing.force = Force(from_ms, from_ms)

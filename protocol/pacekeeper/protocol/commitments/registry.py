@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.commitments import checks, lifecycle, triggers, withdrawal
-from pacekeeper.protocol.commitments.book import Book, Deadline
+from pacekeeper.protocol.commitments.book import Book, Deadline, Performed
 from pacekeeper.protocol.commitments.constraints import Constraints, Span, boundaries, strictest
 from pacekeeper.protocol.commitments.pledges import Alternatives
 from pacekeeper.protocol.commitments.standing import Moment, Standing
@@ -224,6 +224,14 @@ class Registry:
     def deadlines(self) -> list[Deadline]:
         """Return the deadlines that have come to be needed since the last call."""
         return self._book.take_new()
+
+    def performed(self) -> list[Performed]:
+        """Return the acts whose time has come since the last call, for the replay to do."""
+        return self._book.take_performed()
+
+    def undone(self, act: Performed) -> None:
+        """Note that an act could not be done any more when its time came."""
+        self.standing(act.commitment).note("not-performed", act.time_ms, act.index)
 
     def fire(self, kind: str, subject: str, time_ms: int, index: int) -> None:
         """A deadline is due. One that is no longer needed does nothing."""

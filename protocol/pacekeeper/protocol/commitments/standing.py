@@ -17,7 +17,7 @@ from pacekeeper.protocol.documents.commitment_model import Commitment
 class Moment:
     """One line of a commitment's time line: what happened when, brought out by which entry, to whom, leaving which
     phase. what is an Event, or "proposed", "pledged", "bound", "unbound", "notice", "withdrawn", "vote-lift", "ramp",
-    "vote-extend", "extended", "breach", "overdue", "pledge-expired"."""
+    "vote-extend", "extended", "breach", "overdue", "pledge-expired", "not-performed"."""
 
     time_ms: int
     index: int

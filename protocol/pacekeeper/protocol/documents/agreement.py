@@ -55,7 +55,7 @@ __all__ = [
     "read_timing",
 ]
 
-RULES_VERSION: Final = 2
+RULES_VERSION: Final = 3
 UNIT: Final = "gigaFLOP"
 METHODS: Final[dict[str, int]] = {
     "framework-count": statements_pb2.METHOD_FRAMEWORK_COUNT,

@@ -249,5 +249,7 @@ _RULES_2: Final[dict[type[Message], Rule]] = _RULES_1 | {
     pb.IndicatorReport: Rule("reporter", "reporter", commitments.apply_report),
 }
 
+_RULES_3: Final[dict[type[Message], Rule]] = {**_RULES_2}
+
 # SPEC replay-9: an agreement's rules version MUST choose the rules of its replay. Old versions stay for ever.
-_RULES: Final[dict[int, dict[type[Message], Rule]]] = {1: _RULES_1, 2: _RULES_2}
+_RULES: Final[dict[int, dict[type[Message], Rule]]] = {1: _RULES_1, 2: _RULES_2, 3: _RULES_3}

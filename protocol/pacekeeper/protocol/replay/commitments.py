@@ -8,19 +8,17 @@ is told how many clean periods each pledger has.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from pacekeeper.protocol.commitments.lifecycle import PLEDGES
 from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.commitments.statements import read_alternatives, read_report
 from pacekeeper.protocol.documents.blocks import DocumentError
-from pacekeeper.protocol.documents.commitment import Kind, compile_commitment
+from pacekeeper.protocol.documents.commitment import compile_commitment
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay import acts
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
-
-JUDGED: Final = frozenset({Kind.PAUSE, Kind.SLOW_DOWN})
 
 
 def apply_commitment(
@@ -29,16 +27,17 @@ def apply_commitment(
     """A commitment is proposed.
 
     SPEC commitments-1: its document MUST compile, given the members of the agreement at its log position.
-    SPEC commitments-42: rules version 2 MUST refuse every kind but pauses and slow-downs by rate.
+    SPEC commitments-42: a kind that the agreement's rules version does not judge or perform MUST be refused.
     """
     try:
         terms = compile_commitment(statement.document, state.members)
     except DocumentError as error:
         raise Refused(Code.BAD_COMMITMENT, str(error)) from None
-    if terms.kind not in JUDGED:
-        raise Refused(Code.BAD_COMMITMENT, f"rules version 2 does not know how to judge or perform {terms.kind}")
+    version = state.agreement.rules_version
+    if terms.kind not in acts.KINDS[version]:
+        raise Refused(Code.BAD_COMMITMENT, f"rules version {version} does not judge or perform {terms.kind}")
     state.commitments.propose(terms, statement.proposer, state.size, state.last_time_ms)
-    take_deadlines(state)
+    follow_up(state)
 
 
 def apply_pledge(state: State, statement: pb.Pledge, _id: bytes, _found: list[Violation], _reading: None) -> None:
@@ -59,7 +58,7 @@ def apply_pledge(state: State, statement: pb.Pledge, _id: bytes, _found: list[Vi
         state.last_time_ms,
         round_number=statement.round,
     )
-    take_deadlines(state)
+    follow_up(state)
 
 
 def apply_withdrawal(
@@ -74,7 +73,7 @@ def apply_withdrawal(
         state.last_time_ms,
         pledge_index=statement.pledge_index,
     )
-    take_deadlines(state)
+    follow_up(state)
 
 
 def apply_lift(state: State, statement: pb.Lift, _id: bytes, _found: list[Violation], _reading: None) -> None:
@@ -85,7 +84,7 @@ def apply_lift(state: State, statement: pb.Lift, _id: bytes, _found: list[Violat
         registry.lift(who, commitment, index, time_ms, pledge_index=pledge_index)
     else:
         registry.extend(who, commitment, index, time_ms, pledge_index=pledge_index, round_number=statement.round)
-    take_deadlines(state)
+    follow_up(state)
 
 
 def apply_report(
@@ -93,7 +92,7 @@ def apply_report(
 ) -> None:
     """What was measured of an indicator."""
     state.commitments.report(read_report(statement), state.size, state.last_time_ms)
-    take_deadlines(state)
+    follow_up(state)
 
 
 def fire(state: State, kind: str, subject: str, due_ms: int, index: int) -> None:
@@ -103,12 +102,22 @@ def fire(state: State, kind: str, subject: str, due_ms: int, index: int) -> None
         standing = registry.standing(subject.partition(" ")[0])
         _tell_clean_periods(state, standing, standing.pledges)
     registry.fire(kind, subject, due_ms, index)
-    take_deadlines(state)
+    follow_up(state)
 
 
-def take_deadlines(state: State) -> None:
-    """Put the deadlines that the registry has come to need into the replay's queue."""
-    for deadline in state.commitments.deadlines():
+def follow_up(state: State) -> None:
+    """Do the acts whose time has come, and put the deadlines that the registry has come to need into the queue.
+
+    SPEC commitments-46: an act that cannot be done any more when its time comes MUST have no effect, and be shown so.
+    """
+    registry = state.commitments
+    while performed := registry.performed():
+        for act in performed:
+            try:
+                acts.perform(state, act.act, act.time_ms, act.index)
+            except Refused:
+                registry.undone(act)
+    for deadline in registry.deadlines():
         state.push_deadline(deadline.kind, deadline.subject, 0, deadline.time_ms)
 
 

@@ -174,7 +174,7 @@ def fall_due(
         # SPEC conduct-5: a breach MUST be established when its period closes, unless the account in force clears it.
         if period in state.conduct[commitment, subject].exceeding:
             state.commitments.breach(subject, index, due_ms, commitment)
-            commitments.take_deadlines(state)
+            commitments.follow_up(state)
         return
     commitment = kind.removeprefix(_UNDECIDED)
     conduct = state.conduct[commitment, subject]
