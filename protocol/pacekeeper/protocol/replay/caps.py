@@ -69,12 +69,23 @@ def judge_runs(state: State, runs: Iterable[Run], period: int, found: list[Viola
     ]
     if not wanting:
         return
-    for cap in state.run_caps:
+    for present in state.run_caps:
         for run in wanting:
-            if not cap.subjects or run.lab in cap.subjects:
+            cap = _run_cap(state, present, run)
+            if cap is not None:
                 _judge_run(state, cap, run, period, found)
     for run in wanting:
         _note_clear(state, run)
+
+
+def _run_cap(state: State, cap: Cap, run: Run) -> Cap | None:
+    """The cap as it is for a run: with the limit of the last period that the run has compute in, or not at all.
+
+    SPEC commitments-51: a changed limit MUST count only for what ends in a period that begins after the change.
+    """
+    earlier = state.earlier_run_caps.get(cap.id, ())
+    held = next((old for until, old in earlier if run.last_period < until), cap)
+    return held if held is not None and (not held.subjects or run.lab in held.subjects) else None
 
 
 def _judge_run(state: State, cap: Cap, run: Run, period: int, found: list[Violation]) -> None:
@@ -93,8 +104,10 @@ def _judge_run(state: State, cap: Cap, run: Run, period: int, found: list[Violat
 def _note_clear(state: State, run: Run) -> None:
     """Remember up to where no run cap has anything to say, so that nearly every judgement ends at one comparison."""
     caps = [cap for cap in state.run_caps if not cap.subjects or run.lab in cap.subjects]
-    clear = all(state.cap_status[cap.id, run.name].is_clear for cap in caps)
-    run.clear_to = min((cap.limit for cap in caps), default=_NO_LIMIT) if clear else -1
+    known = [state.cap_status.get((cap.id, run.name)) for cap in caps]
+    clear = all(status is not None and status.is_clear for status in known)
+    earlier = [old for cap in caps for _, old in state.earlier_run_caps.get(cap.id, ()) if old is not None]
+    run.clear_to = min((cap.limit for cap in (*caps, *earlier)), default=_NO_LIMIT) if clear else -1
 
 
 def resolve(

@@ -7,7 +7,7 @@ new one, and counts nothing of what was before that period.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from pacekeeper.protocol.compute.window import SlidingWindow
 from pacekeeper.protocol.documents.model import Agreement, Cap
@@ -15,15 +15,21 @@ from pacekeeper.protocol.replay.facts import ViolationKind
 from pacekeeper.protocol.replay.judgements import Watch
 
 
-def watches_of(agreement: Agreement, first: int, before: Mapping[str, list[Watch]]) -> dict[str, list[Watch]]:
+def watches_of(
+    agreement: Agreement, first: int, before: Mapping[str, list[Watch]], removed: Set[str] = frozenset()
+) -> dict[str, list[Watch]]:
     """For each lab the windows that its figures count in; labs of one party share the party's.
 
     first: the period from which on a new window or limit counts. before: the windows up to now, of which those that go
-    on are kept as they are; those of labs that have left stay.
+    on are kept as they are; those of labs that have left stay, except under caps that were removed.
     """
     shared = {(watch.cap.id, watch.subject): watch for watches in before.values() for watch in watches}
     members = {lab.id for lab in agreement.labs}
-    found = {lab: watches for lab, watches in before.items() if lab not in members}
+    found = {
+        lab: [watch for watch in watches if watch.cap.id not in removed]
+        for lab, watches in before.items()
+        if lab not in members
+    }
     found |= {lab.id: [] for lab in agreement.labs}
     for kind, name in ((ViolationKind.LAB_CAP, "lab"), (ViolationKind.PARTY_CAP, "party")):
         for cap in agreement.caps:
