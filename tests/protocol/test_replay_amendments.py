@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from membership_world import DELAY_MS, MembershipWorld, new_lab
 
 from pacekeeper.protocol.errors import Code
@@ -142,36 +141,81 @@ def test_a_higher_limit_is_no_amnesty_for_windows_before_it() -> None:
     world.proved()
 
 
-@pytest.mark.parametrize("change", [{"id": "fresh"}, {"window": "2 periods"}])
-def test_a_new_cap_counts_nothing_of_what_was_before_it(change: dict[str, Any]) -> None:
-    """SPEC commitments-52: another id, or another length of window, is another cap."""
+def test_a_new_cap_counts_nothing_of_what_was_before_it() -> None:
+    """SPEC commitments-52: not in the period that had begun, nor in one that is corrected later."""
     world = Story(LAB_CAP)
     world.used(90)
     account = world.state.labs["borealis"].accounts[0].id
-    cap = {**LAB_CAP, "limit": "5e10 FLOP", **change}
-    world.caps_become(cap)
+    world.caps_become({**LAB_CAP, "id": "fresh", "limit": "5e10 FLOP"})
     world.used(9)
     assert isinstance(world.correct("borealis", 0, {"run-1": 91}, account, at=world.state.last_time_ms), Applied)
     world.used(50)
     assert world.found() == []
     world.used(1)
-    assert world.found() == [(ViolationKind.LAB_CAP, 3, cap["id"], 50)]
+    assert world.found() == [(ViolationKind.LAB_CAP, 3, "fresh", 50)]
     world.proved()
 
 
-def test_a_cap_that_goes_stops_judging_and_its_undecided_matters_lapse() -> None:
-    """SPEC commitments-53."""
-    for goes in (False, True):
-        world = Story(LAB_CAP, RUN_CAP)
-        assert isinstance(world.use(100, 50_000), Applied)
-        assert world.state.cap_status["lab", "borealis"].undecided
-        other = {"id": "other", "kind": "lab", "limit": "1e13 FLOP", "window": "3 periods"}
-        world.caps_become(*((other,) if goes else (LAB_CAP, RUN_CAP)))
-        world.to(world.due(3))
-        unresolved = [v for v in world.state.violations if v.kind is ViolationKind.UNRESOLVED]
-        assert bool(unresolved) is not goes
-        assert (("lab", "borealis") in world.state.cap_status) is not goes
-        world.proved()
+def test_the_id_of_a_cap_is_for_ever() -> None:
+    """SPEC commitments-52: with its kind and window, and also when the cap is gone."""
+    world = Story(LAB_CAP, RUN_CAP)
+    at = world.start(0)
+    for other in ({"window": "2 periods"}, {"kind": "party"}):
+        assert code_of(world.propose(world.amendment("bad", cap=[{**LAB_CAP, **other}]), at)) is Code.BAD_COMMITMENT
+    world.caps_become(RUN_CAP)
+    back = world.amendment("back", cap=[LAB_CAP])
+    assert code_of(world.propose(back, world.state.last_time_ms)) is Code.BAD_COMMITMENT
+    world.proved()
+
+
+def test_a_cap_that_goes_judges_what_had_begun_and_nothing_later() -> None:
+    """SPEC commitments-53: no amendment pardons what was too much, or leaves an account that is still to come alone."""
+    world = Story({**LAB_CAP, "window": "1 periods"}, RUN_CAP)
+    world.declare("borealis", "run-2", at=world.state.last_time_ms)
+    assert isinstance(world.use(100, 50_000), Applied)
+    assert world.state.cap_status["lab", "borealis"].undecided
+    world.caps_become({"id": "other", "kind": "lab", "limit": "1e13 FLOP", "window": "3 periods"})
+    world.used(101)
+    world.used(500)
+    world.to(world.due(3))
+    found = [item for item in world.found() if item[0] is not ViolationKind.PERIOD_MISSING]
+    assert found == [
+        (ViolationKind.LAB_CAP, 1, "lab", 100),
+        (ViolationKind.RUN_CAP, 1, "run", 100),
+    ], "period 0 is undecided beside its neighbour, and so one stretch with it"
+    for period in range(4, 9):
+        world.to(world.end(period))
+    world.caps_become({"id": "other", "kind": "lab", "limit": "2e13 FLOP", "window": "3 periods"}, ident="again")
+    assert [watch.cap.id for watch in world.state.watches["borealis"]] == ["other"], "what is closed is forgotten"
+    assert world.state.run_caps == []
+    world.proved()
+
+
+def test_what_a_cap_left_undecided_before_it_went_counts_in_the_end() -> None:
+    """SPEC commitments-53, SPEC compute-5."""
+    world = Story(LAB_CAP)
+    assert isinstance(world.use(100, 50_000), Applied)
+    world.caps_become(RUN_CAP)
+    world.to(world.due(3))
+    assert (ViolationKind.UNRESOLVED, 0, "lab", 100) in world.found()
+    world.proved()
+
+
+def test_a_cap_that_a_lab_comes_back_under_begins_anew_for_it() -> None:
+    """SPEC commitments-52: what it used in between does not count."""
+    mine = {**LAB_CAP, "subjects": ["borealis"]}
+    world = Story(mine)
+    world.used(60)
+    world.caps_become({**LAB_CAP, "subjects": ["meridian"]}, ident="away")
+    world.used(30, 90)
+    world.caps_become(mine, ident="back")
+    world.used(90)
+    assert world.found() == []
+    world.used(50)
+    assert world.state.cap_status["lab", "borealis"].bounds == (50, 50)
+    world.used(51)
+    assert world.found() == [(ViolationKind.LAB_CAP, 5, "lab", 100)]
+    world.proved()
 
 
 def test_a_run_is_judged_by_the_limit_of_its_last_period() -> None:
@@ -251,7 +295,7 @@ def test_an_amended_cap_on_somebody_who_leaves_first_is_not_performed() -> None:
     world = Story(RUN_CAP)
     at = world.start(0) + 10_000
     world.agree(world.exit("sudland", "an-exit", (2, 0)), at)
-    world.agree(world.amendment("of-caps", cap=[{**LAB_CAP, "subjects": ["meridian"]}]), at)
+    world.agree(world.amendment("of-caps", cap=[{**LAB_CAP, "subjects": ["meridian"]}]), at, ("norland", "eastholm"))
     world.to(at + DELAY_MS)
     assert world.story("of-caps")[-1] == "not-performed"
     assert [cap.id for cap in world.state.agreement.caps] == ["run"]

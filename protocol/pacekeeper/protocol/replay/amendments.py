@@ -1,8 +1,7 @@
 """Terms of the agreement that others take the place of: timing, quorum, margins, resolution, caps.
 
-Nothing that was lawful becomes a breach afterwards. What an amendment leaves behind is kept for as long as an account
-can still be judged by it: margins until the period of the amendment is closed, limits of caps for the windows that end
-before it.
+Nothing that was lawful becomes a breach afterwards, nor the reverse: what an amendment takes away goes on to judge the
+periods that had begun. It is kept for as long as an account can still be judged by it.
 """
 
 from __future__ import annotations
@@ -11,15 +10,18 @@ from dataclasses import replace
 
 from pacekeeper.protocol.documents.commitment_model import Amendment
 from pacekeeper.protocol.documents.model import Agreement, Cap
-from pacekeeper.protocol.replay.judgements import Watch
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay.judgements import RunCap
 from pacekeeper.protocol.replay.state import State, SupersededMargins
-from pacekeeper.protocol.replay.watches import watches_of
+from pacekeeper.protocol.replay.watches import each_watch, watches_of
 
 
 def amended(state: State, act: Amendment) -> Agreement:
-    """Return the agreement with the tables of an amendment in the place of its own."""
+    """Return the agreement with the tables of an amendment in the place of its own. Raises Refused for a cap's id."""
     agreement = state.agreement
     quorum = agreement.quorum if act.quorum is None else replace(act.quorum, verifiers=len(agreement.parties))
+    if act.caps is not None:
+        _check_cap_ids(state, act.caps)
     return replace(
         agreement,
         timing=act.timing or agreement.timing,
@@ -30,6 +32,19 @@ def amended(state: State, act: Amendment) -> Agreement:
     )
 
 
+def _check_cap_ids(state: State, caps: tuple[Cap, ...]) -> None:
+    """SPEC commitments-52: a cap's id MUST keep its kind and window, and MUST NOT come back once it is gone."""
+    present = {cap.id: cap for cap in state.agreement.caps}
+    for cap in caps:
+        known = present.get(cap.id)
+        if known is None and cap.id in state.cap_ids:
+            raise Refused(Code.BAD_COMMITMENT, f'there was a cap "{cap.id}", and it is gone; ids are for ever')
+        if known is not None and (known.kind, known.window) != (cap.kind, cap.window):
+            raise Refused(
+                Code.BAD_COMMITMENT, f'the cap "{cap.id}" has another kind or window; another cap has its own id'
+            )
+
+
 def amend(state: State, before: Agreement, act: Amendment, time_ms: int, index: int) -> None:
     """Let what is kept for judging follow the amended terms, which are in force already; before: those until now."""
     first = state.next_period(time_ms)
@@ -37,44 +52,36 @@ def amend(state: State, before: Agreement, act: Amendment, time_ms: int, index: 
         open_ones = [old for old in state.superseded_margins if not state.is_closed(old.period)]
         state.superseded_margins = [*open_ones, SupersededMargins(index, first - 1, before.margins)]
     if act.caps is not None:
-        _amend_windows(state, before, first)
+        state.cap_ids |= {cap.id for cap in act.caps}
+        _amend_windows(state, first)
         _amend_run_caps(state, before, first)
 
 
-def _amend_windows(state: State, before: Agreement, first: int) -> None:
-    removed = {cap.id for cap in before.caps} - {cap.id for cap in state.agreement.caps}
-    known = _by_subject(state.watches)
-    state.watches = watches_of(state.agreement, first, state.watches, removed)
-    present = _by_subject(state.watches)
-    for watch in present.values():
-        watch.earlier = tuple((until, cap) for until, cap in watch.earlier if not state.is_closed(until - 1))
-    for key in [key for key in state.cap_status if "/" not in key[1]]:
-        # SPEC commitments-53: what a cap that goes has left undecided MUST lapse; `resolve` finds nothing then.
-        if present.get(key) is None or present[key] is not known.get(key):
-            del state.cap_status[key]
-
-
-def _by_subject(watches: dict[str, list[Watch]]) -> dict[tuple[str, str], Watch]:
-    return {(watch.cap.id, watch.subject): watch for found in watches.values() for watch in found}
+def _amend_windows(state: State, first: int) -> None:
+    watches = watches_of(state.agreement, first, state.watches)
+    for lab, found in watches.items():
+        watches[lab] = [watch for watch in found if watch.goes_on or not state.is_closed(watch.last)]
+        for watch in found:
+            watch.earlier = tuple((until, cap) for until, cap in watch.earlier if not state.is_closed(until - 1))
+    state.watches = watches
+    known = {(watch.cap.id, watch.subject): watch for watch in each_watch(watches) if watch.goes_on}
+    for key, status in state.cap_status.items():
+        if key in known:
+            status.measured = known[key].window.present  # it may be that of a subject that the cap is on again
 
 
 def _amend_run_caps(state: State, before: Agreement, first: int) -> None:
-    known = {cap.id: cap for cap in state.run_caps}
-    named = {cap.id for cap in before.caps} | {cap.id for cap in state.agreement.caps}
-    of_the_gone = [cap for cap in state.run_caps if cap.id not in named]  # it was on runs of who has left, and stays
-    state.run_caps = [cap for cap in state.agreement.caps if cap.kind == "run"] + of_the_gone
-    earlier: dict[str, tuple[tuple[int, Cap | None], ...]] = {}
-    for cap in state.run_caps:
-        old = known.get(cap.id)
-        if old is None:
-            earlier[cap.id] = ((first, None),)
-        else:
-            kept = state.earlier_run_caps.get(cap.id, ())
-            earlier[cap.id] = kept if old == cap else (*kept, (first, old))
-    state.earlier_run_caps = {ident: history for ident, history in earlier.items() if history}
-    present = {cap.id for cap in state.run_caps}
-    for key in [key for key in state.cap_status if "/" in key[1]]:
-        if key[0] not in present or key[0] not in known:
-            del state.cap_status[key]
+    """SPEC commitments-53: a cap that goes MUST judge what ends in a period that had begun, and nothing later."""
+    present = {cap.id: cap for cap in state.agreement.caps if cap.kind == "run"}
+    removed = {cap.id for cap in before.caps} - present.keys()
+    kept: list[RunCap] = []
+    for held in state.run_caps:
+        if held.id in present:
+            held.amend(present.pop(held.id), first)
+        elif held.id in removed:
+            held.amend(None, first)
+        if held.cap is not None or not state.is_closed(held.earlier[-1][0] - 1):
+            kept.append(held)
+    state.run_caps = kept + [RunCap(cap.id, cap, ((first, None),)) for cap in present.values()]
     for run in state.lineage.runs.values():
         run.clear_to = -1

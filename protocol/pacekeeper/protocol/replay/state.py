@@ -19,11 +19,11 @@ from pacekeeper.protocol.compute.calendar import Silences
 from pacekeeper.protocol.compute.lineage import Lineage, Run
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.documents.commitment_model import Members
-from pacekeeper.protocol.documents.model import Cap, Lab, Party
+from pacekeeper.protocol.documents.model import Lab, Party
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.keys import key_id
 from pacekeeper.protocol.replay.facts import Violation, VoidEntry
-from pacekeeper.protocol.replay.judgements import CapStatus, Conduct
+from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, RunCap
 from pacekeeper.protocol.replay.labs import LabState
 from pacekeeper.protocol.replay.terms import describe_terms
 from pacekeeper.protocol.replay.watches import watches_of
@@ -93,9 +93,8 @@ class State:
         first = max(0, agreement.period_of(founded_ms))
         self.first_period = first
         self.labs = {lab.id: LabState(lab.id, lab.party, first, first) for lab in agreement.labs}
-        self.run_caps = [cap for cap in agreement.caps if cap.kind == "run"]
-        # cap -> (until, cap): what runs are judged by that have no compute in a period from until on
-        self.earlier_run_caps: dict[str, tuple[tuple[int, Cap | None], ...]] = {}
+        self.run_caps = [RunCap(cap.id, cap) for cap in agreement.caps if cap.kind == "run"]
+        self.cap_ids = {cap.id for cap in agreement.caps}  # that there are or ever were
         self.superseded_margins: list[SupersededMargins] = []
         self.watches = watches_of(agreement, 0, {})
         self.cap_status: dict[tuple[str, str], CapStatus] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pacekeeper.protocol.documents.model import Agreement, Cap
+from pacekeeper.protocol.replay.watches import each_watch
 
 if TYPE_CHECKING:
     from pacekeeper.protocol.replay.state import State
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def describe_terms(state: State) -> dict[str, object]:
     """Return it as JSON-able values in a fixed order."""
     members = state.members
-    watches = {(watch.cap.id, watch.subject): watch for found in state.watches.values() for watch in found}
+    watches = {(watch.cap.id, watch.subject, watch.first, watch.last): watch for watch in each_watch(state.watches)}
     return {
         "agreement": _agreement(state.agreement),
         "keyring": sorted([key_id.hex(), who.role, who.owner] for key_id, who in state.keyring.items()),
@@ -27,12 +28,12 @@ def describe_terms(state: State) -> dict[str, object]:
         "leaving": sorted((lab.id, lab.last_period) for lab in state.labs.values() if lab.last_period is not None),
         "margins": [[old.amended_at, old.period, sorted(old.margins.items())] for old in state.superseded_margins],
         "windows": [
-            [*key, watch.first, _cap(watch.cap), [[until, _cap(cap)] for until, cap in watch.earlier]]
+            [*key, _cap(watch.cap), [[until, _cap(cap)] for until, cap in watch.earlier]]
             for key, watch in sorted(watches.items())
         ],
+        "cap_ids": sorted(state.cap_ids),
         "run_caps": [
-            [_cap(cap), [[until, _cap(old)] for until, old in state.earlier_run_caps.get(cap.id, ())]]
-            for cap in state.run_caps
+            [held.id, _cap(held.cap), [[until, _cap(old)] for until, old in held.earlier]] for held in state.run_caps
         ],
     }
 
