@@ -210,6 +210,14 @@ class Registry:
         """Note how many periods in a row a participant has been without violation. It is judged when it would bind."""
         self._book.clean[participant] = periods
 
+    def clean_periods(self) -> dict[str, int]:
+        """Return what was noted so of everybody."""
+        return dict(self._book.clean)
+
+    def restore_clean_periods(self, noted: dict[str, int]) -> None:
+        """Go back to what was noted before."""
+        self._book.clean = noted
+
     def set_members(self, members: Members, index: int, time_ms: int) -> None:
         """Take over who the members are after an accession or exit; the pledges of who left fall away."""
         book = self._book
