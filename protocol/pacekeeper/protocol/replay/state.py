@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -122,6 +122,15 @@ class State:
         closes_ms = self.agreement.fill_in_ms(period)
         # A silence only ever moves it on, so most periods are open without a look at any.
         return self.last_time_ms > closes_ms and self.last_time_ms > self.silences.shift(closes_ms)
+
+    def margins_for(self, period: int, as_of: int | None = None) -> Iterator[Mapping[int, int]]:
+        """Each set of margins that a figure about a period may keep to: those in force, then those that were amended
+        after the tree that it cites, or since the period began, as long as the period of the amendment is open."""
+        yield self.agreement.margins
+        for old in self.superseded_margins:
+            unseen = period <= old.period or (as_of is not None and as_of <= old.amended_at)
+            if unseen and not self.is_closed(old.period):
+                yield old.margins
 
     def convict(self, found: list[Violation]) -> None:
         """Record violations that an entry brought out."""
