@@ -124,6 +124,8 @@ def follow_up(state: State) -> None:
                 acts.perform(state, act.act, act.time_ms, act.index)
             except Refused:
                 registry.undone(act)
+            else:
+                state.acts.append(act)
     for deadline in registry.deadlines():
         state.push_deadline(deadline.kind, deadline.subject, 0, deadline.time_ms)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from pacekeeper.protocol.commitments.book import Performed
 from pacekeeper.protocol.commitments.registry import Registry
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
 from pacekeeper.protocol.compute.calendar import Silences
@@ -86,6 +87,7 @@ class State:
         self.understated: set[int] = set()  # leaf indices of checkpoint records that were found understated
         self.ticks = 0
         self.members = members_of(agreement)
+        self.acts: list[Performed] = []  # what was done to the agreement, in order
         self.joined: dict[str, int] = {}  # who has acceded -> the first period of theirs that counts
         self.commitments = Registry(self.members)
         self.unclean: dict[str, int] = {}  # participant -> the period after the last one with a violation of its
