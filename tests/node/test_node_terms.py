@@ -7,17 +7,13 @@ from typing import Any
 
 import pytest
 from commitments import build_commitment
-from lab_bench import Bench, job_id, job_plan, write_site
+from lab_bench import Bench, job_id, job_plan
 from lab_commitments import enact
-from membership_world import new_lab
 from participants import make_participants
 
-from pacekeeper.client.errors import ConfigError
 from pacekeeper.node.agenda import first_period
-from pacekeeper.node.config import load_settings
 from pacekeeper.node.desk import Reported
 from pacekeeper.node.terms import Membership
-from pacekeeper.protocol.documents.template import format_lab
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -109,31 +105,3 @@ def test_the_first_period_of_a_lab_that_acceded_is_the_logs_word() -> None:
     epoch = agreement.calendar.epoch_ms
     assert first_period(agreement, epoch) == 0
     assert first_period(agreement, epoch, Membership(first=7)) == 7
-
-
-def test_a_lab_that_accedes_is_found_in_the_commitment_that_names_it(tmp_path: Path) -> None:
-    """Its site is that of any lab; what it is stands in the commitment, since the bundle is the founders'."""
-    people = make_participants(labs=1)
-    path = write_site(tmp_path, people)
-    lab = new_lab("zephyr", "norland")
-    document = build_commitment("accession", "welcome", entry=ENTRY).replace(
-        b"[entry]", format_lab(lab).encode() + b"\n[entry]"
-    )
-    (tmp_path / "welcome.md").write_bytes(document)
-    text = path.read_text().replace('lab = "borealis"', 'lab = "zephyr"')
-    path.write_text(text)
-    with pytest.raises(ConfigError, match='no lab "zephyr"'):
-        load_settings(path)
-    path.write_text('accession = "welcome.md"\n' + text)
-    assert load_settings(path).lab == lab
-    path.write_text('accession = "welcome.md"\n' + text.replace('"zephyr"', '"nobody"'))
-    with pytest.raises(ConfigError, match='no lab "nobody"'):
-        load_settings(path)
-    for damaged in (document.replace(b'kind = "accession"', b'kind = "pause"'), b"\xff", b"x" * 70_000):
-        (tmp_path / "welcome.md").write_bytes(damaged)
-        path.write_text('accession = "welcome.md"\n' + text)
-        with pytest.raises(ConfigError, match=r"welcome\.md"):
-            load_settings(path)
-    (tmp_path / "welcome.md").unlink()
-    with pytest.raises(ConfigError, match=r"welcome\.md"):
-        load_settings(path)

@@ -2,7 +2,6 @@
 
 bundle = "bundle"                 # the agreement bundle
 lab = "borealis"
-accession = ""                    # of a lab that is no founder's: the commitment by which it acceded
 state = "state"
 socket = "state/gate.sock"        # where training processes find the daemon
 spool = "state/spool"             # where they leave their accounts while it is away
@@ -39,9 +38,7 @@ from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.node.records import Pool
 from pacekeeper.protocol import limits, units
-from pacekeeper.protocol.documents.agreement import Agreement, DocumentError, Lab
-from pacekeeper.protocol.documents.commitment import compile_commitment
-from pacekeeper.protocol.documents.commitment_model import Accession
+from pacekeeper.protocol.documents.agreement import Agreement, Lab
 from pacekeeper.protocol.readings import is_id
 from pacekeeper.protocol.text import printable
 from pacekeeper.v1 import statements_pb2 as pb
@@ -78,7 +75,6 @@ class LabConfig(Config):
     tls_key: str
     tls_certificate: str
     pools: list[PoolConfig]
-    accession: str = ""
     socket: str = "state/gate.sock"
     spool: str = "state/spool"
     on_daemon_down: Literal["continue", "hold"] = "continue"
@@ -118,8 +114,7 @@ def load_settings(path: Path) -> LabSettings:
     """Return the settings of a lab. ConfigError names the file and the key that is wrong."""
     config = load_config(path, LabConfig)
     bundle = load_bundle(resolve(path, config.bundle))
-    acceded = _acceding_labs(resolve(path, config.accession)) if config.accession else ()
-    lab = next((lab for lab in (*bundle.agreement.labs, *acceded) if lab.id == config.lab), None)
+    lab = next((lab for lab in bundle.agreement.labs if lab.id == config.lab), None)
     if lab is None:
         raise ConfigError(f'{path}: lab: the agreement has no lab "{printable(config.lab, 64)}"')
     if any(period < 0 for period in config.drill.hold_periods):
@@ -142,20 +137,6 @@ def load_settings(path: Path) -> LabSettings:
         hold_periods=frozenset(config.drill.hold_periods),
         fill_in_held=config.drill.fill_in,
     )
-
-
-def _acceding_labs(path: Path) -> tuple[Lab, ...]:
-    """The labs that an accession names. Whether it was ever performed, the log says."""
-    try:
-        with path.open("rb") as file:
-            terms = compile_commitment(file.read(limits.MAX_DOCUMENT_BYTES + 1))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except DocumentError as error:
-        raise ConfigError(f"{path}: {printable(str(error))}") from None
-    if not isinstance(terms.act, Accession):
-        raise ConfigError(f"{path}: it is no accession")
-    return terms.act.labs
 
 
 def check_socket_path(socket: Path, where: str) -> Path:
