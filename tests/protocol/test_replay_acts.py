@@ -6,7 +6,10 @@ import pytest
 from membership_world import MembershipWorld, new_lab, newcomer
 
 from pacekeeper.protocol.errors import Code
+from pacekeeper.protocol.evidence import recheck
+from pacekeeper.protocol.keys import verify
 from pacekeeper.protocol.replay import Applied, ViolationKind, Void
+from pacekeeper.v1 import statements_pb2 as pb
 
 
 def code_of(outcome: Applied | Void) -> Code:
@@ -117,3 +120,43 @@ def test_nobody_accedes_under_the_id_or_the_key_of_one_that_has_left() -> None:
     fresh = world.accession("again", parties=[newcomer("highmark")], quorum=(3, 1))
     assert isinstance(world.propose(fresh, at), Applied)
     world.proved()
+
+
+def test_who_has_left_answers_for_what_its_key_signed() -> None:
+    """SPEC commitments-55: evidence against a lab holds after its exit, or leaving would be an acquittal."""
+    world = MembershipWorld()
+    world.account_for("meridian", 0)
+    first = world.state.labs["meridian"].last_index
+    other = pb.Gap(
+        agreement=world.agreement.fingerprint,
+        lab="meridian",
+        link=pb.Link(sequence=1, as_of=0),
+        first_period=0,
+        last_period=0,
+        reason=pb.GAP_REASON_LATE,
+    )
+    second = world.seal(other, world.keys.lab("meridian"))
+    evidence = pb.Evidence(lab_equivocation=pb.LabEquivocationEvidence(first_index=first, second=second))
+
+    def holds() -> bool:
+        return recheck(evidence, world.state, entry_at=world.entries.__getitem__, verify=verify).holds
+
+    assert holds()
+    world.perform(world.exit("sudland", quorum=(2, 0)), world.start(1) + 5_000)
+    world.to(world.agreement.fill_in_ms(1) + 1)
+    assert world.keys.lab("meridian").key_id not in world.state.keyring
+    assert holds()
+
+
+def test_an_earlier_version_of_the_rules_performs_nothing() -> None:
+    """SPEC commitments-42: what version 2 refuses it refuses for ever, and its states have no terms in them."""
+    world = MembershipWorld(rules=2)
+    at = world.start(1)
+    world.to(at)
+    for document in (
+        world.exit("eastholm", quorum=(2, 0)),
+        world.amendment(margins={"framework-count": "1 %"}),
+        world.accession(labs=[new_lab("zephyr", "norland")]),
+    ):
+        assert code_of(world.propose(document, at)) is Code.BAD_COMMITMENT
+    assert "terms" not in world.state.describe()

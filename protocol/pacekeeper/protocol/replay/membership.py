@@ -90,9 +90,7 @@ def leave(state: State, act: Exit, time_ms: int) -> None:
     accounts of the periods that had begun by then, and nothing later.
     """
     last = state.next_period(time_ms) - 1
-    for key_id, authority in list(state.keyring.items()):
-        if authority.owner == act.party and authority.role in ("party", "verifier"):
-            del state.keyring[key_id]
+    _retire(state, act.party)
     for lab in state.labs.values():
         if lab.party == act.party:
             lab.last_period = last
@@ -104,8 +102,12 @@ def forget(state: State, lab_id: str, period: int, due_ms: int) -> None:
     if not state.is_closed(period):
         state.push_deadline(FORGET, lab_id, period, due_ms + 1)
         return
-    for key_id, authority in list(state.keyring.items()):
-        if authority.owner == lab_id and authority.role == "lab":
-            del state.keyring[key_id]
+    _retire(state, lab_id)
     state.labs[lab_id].accounts.clear()
     state.watches.pop(lab_id, None)
+
+
+def _retire(state: State, owner: str) -> None:
+    """Take the keys of who has left out of the keyring. What they signed stays theirs, for evidence of it."""
+    for key_id in [key_id for key_id, authority in state.keyring.items() if authority.owner == owner]:
+        state.former_keys[key_id] = state.keyring.pop(key_id)

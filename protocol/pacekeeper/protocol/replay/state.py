@@ -77,6 +77,7 @@ class State:
         self.last_time_ms = founded_ms
         self.keyring: dict[bytes, Authority] = authorities_of(agreement.parties, agreement.labs)
         self.keyring[key_id(agreement.log.statement_key)] = Authority("log", "log", agreement.log.statement_key)
+        self.former_keys: dict[bytes, Authority] = {}  # of parties, verifiers and labs that have left
         self.lineage = Lineage()
         self.violations: list[Violation] = []
         self.voids: list[VoidEntry] = []
