@@ -18,7 +18,8 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import statements_pb2 as pb
 
 GIGA = 10**9
-ENTRY = {"parties": 2, "delay": "1 s", "notice": "0 s"}
+QUORUM = ("norland", "sudland", "westmere")
+ENTRY = {"parties": 3, "delay": "1 s", "notice": "0 s"}
 
 
 def amendment(ident: str = "change", **tables: Any) -> bytes:
@@ -40,7 +41,7 @@ async def test_an_amended_margin_is_used_for_what_begins_after_it(tmp_path: Path
     """SPEC node-45: a job that counts within 2 % counts by its own figures up to the amendment's period, not after."""
     async with Bench.open(tmp_path) as bench:
         bench.desk.open_job(job_plan("run-1"))
-        enact(bench.log, amendment(margins={"framework-count": "1 %", "chip-time": "60 %"}))
+        enact(bench.log, amendment(margins={"framework-count": "1 %", "chip-time": "60 %"}), QUORUM)
         for period in range(3):
             await bench.run_to(bench.end(period) - 5_000)
             use(bench, period)
@@ -58,7 +59,7 @@ async def test_a_configured_margin_that_is_no_longer_admitted_is_not_stated(tmp_
     """SPEC node-45: the account goes on by what is left, and the chain does not stop."""
     async with Bench.open(tmp_path) as bench:
         bench.desk.open_job(job_plan("run-1"))
-        enact(bench.log, amendment(margins={"framework-count": "5 %", "chip-time": "30 %"}))
+        enact(bench.log, amendment(margins={"framework-count": "5 %", "chip-time": "30 %"}), QUORUM)
         for period in range(2):
             await bench.run_to(bench.end(period) - 5_000)
             use(bench, period)
@@ -74,7 +75,7 @@ async def test_a_lab_whose_party_leaves_gives_what_it_owes_and_no_more(tmp_path:
             "exit", "leave", entry=ENTRY, exit={"party": "norland"}, quorum={"quorum": 2, "liars": 0}
         )
         await bench.run_to(bench.end(0) - 1_000)
-        enact(bench.log, leave)
+        enact(bench.log, leave, QUORUM)
         await bench.run_to(bench.end(4))
         assert [item.account.period for item in bench.log.mine(pb.ComputeAttestation)] == [0, 1]
         assert bench.log.state.labs[bench.settings.lab.id].last_period == 1
@@ -89,7 +90,7 @@ async def test_a_lab_that_owes_nothing_any_more_signs_nothing_too_late(tmp_path:
         leave = build_commitment(
             "exit", "leave", entry=ENTRY, exit={"party": "norland"}, quorum={"quorum": 2, "liars": 0}
         )
-        enact(bench.log, leave)
+        enact(bench.log, leave, QUORUM)
         await bench.run_to(bench.clock.wall_ms + 3_000)
         await bench.crash()
         bench.pass_unwatched(100_000)

@@ -160,3 +160,55 @@ def test_an_earlier_version_of_the_rules_performs_nothing() -> None:
     ):
         assert code_of(world.propose(document, at)) is Code.BAD_COMMITMENT
     assert "terms" not in world.state.describe()
+
+
+def bound_by(world: MembershipWorld, at: int, **withdrawal: object) -> None:
+    """Eastholm and norland are bound by a pause, in force 10 s later."""
+    document = world.act(
+        "pause", "halt", entry={"parties": 2}, withdrawal={"before_entry": "allowed", "cut_off": "1 s", **withdrawal}
+    )
+    world.agree(document, at, ("norland", "eastholm"))
+    world.to(at + 10_000)
+
+
+def test_an_exit_is_no_quicker_way_out_of_a_commitment_than_its_withdrawal() -> None:
+    """SPEC commitments-57: the exit is the notice, and too short a delay is refused at once, or at its time."""
+    world = MembershipWorld()
+    at = world.start(0) + 10_000
+    bound_by(world, at, notice="50 s")
+    at += 10_000
+    quick = world.exit("eastholm", "quick", (2, 0), own=True)
+    assert code_of(world.propose(quick, at, "eastholm")) is Code.BAD_COMMITMENT
+    slow = world.exit("eastholm", "slow", (2, 0), own=True, delay="50 s")
+    world.agree(slow, at, ("eastholm",))
+    world.to(at + 50_000 - 1)
+    assert "eastholm" in world.state.members.parties
+    world.to(at + 50_000)
+    assert "eastholm" not in world.state.members.parties
+    assert world.story("halt")[-1] == "collapse"
+    world.proved()
+
+
+def test_who_promised_not_to_leave_does_not_leave_by_an_exit() -> None:
+    """SPEC commitments-57: unless the others decide that it goes."""
+    world = MembershipWorld()
+    at = world.start(0) + 10_000
+    bound_by(world, at, notice=None)
+    at += 10_000
+    assert (
+        code_of(world.propose(world.exit("eastholm", "own", (2, 0), own=True), at, "eastholm")) is Code.BAD_COMMITMENT
+    )
+    world.perform(world.exit("eastholm", "others", (2, 0)), at)
+    assert "eastholm" not in world.state.members.parties
+
+
+def test_what_a_party_binds_itself_to_after_its_notice_holds_it_too() -> None:
+    """SPEC commitments-57, SPEC commitments-46: judged again when the exit would be done."""
+    world = MembershipWorld()
+    at = world.start(0) + 10_000
+    world.agree(world.exit("eastholm", "own", (2, 0), own=True, delay="40 s"), at, ("eastholm",))
+    bound_by(world, at + 5_000, notice="60 s")
+    world.to(at + 40_000)
+    assert world.story("own")[-1] == "not-performed"
+    assert "eastholm" in world.state.members.parties
+    world.proved()
