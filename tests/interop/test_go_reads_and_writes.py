@@ -11,7 +11,12 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import Sequence
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,7 @@ from pacekeeper.protocol.tlog.follow import TreeReader
 from pacekeeper.protocol.tlog.merkle import check_consistency, check_inclusion, leaf_hash
 from pacekeeper.protocol.tlog.note import COSIGNATURE_V1, ED25519, NoteKey, format_vkey, open_note, parse_vkey
 from pacekeeper.protocol.tlog.tiles import ENTRIES
+from pacekeeper.protocol.tlog.witness import AddCheckpoint, format_request
 
 SOURCE = Path(__file__).with_name("treecheck")
 GO_PATH = Path("/usr/share/gocode")  # where Debian's golang-golang-x-mod-dev puts its sources
@@ -177,3 +183,67 @@ def test_one_key_has_one_hash_for_each_use(treecheck: Path, tmp_path: Path) -> N
     key = parse_vkey(written(treecheck, tmp_path, 1, 6)["vkey"])
     assert key.algorithm == ED25519
     assert NoteKey(key.name, COSIGNATURE_V1, key.public_key).hash != key.hash
+
+
+def test_our_witness_cosigns_a_log_written_in_go(treecheck: Path, tmp_path: Path) -> None:
+    """SPEC witness-5, witness-7: it follows the log by Go's consistency proofs, and Go then reads our cosignature."""
+    origin, seed = "example.org/written-in-go", 9
+    home = tmp_path / "witness"
+    pacekeeper("witness", "init", home, "--name", "witness.example/one", "--listen", "127.0.0.1:0")
+    config = home / "witness.toml"
+    old = 0
+    for size in (5, 300, 1_000):
+        log = tmp_path / str(size)
+        done = run(treecheck, "grow", old, log, size, origin, seed)
+        assert done.returncode == 0, done.stderr
+        made = json.loads(done.stdout)
+        if not old:
+            pacekeeper("witness", "add-log", config, made["vkey"])
+        proof = tuple(base64.b64decode(line) for line in made["consistency"].get(str(old), []))
+        note = (log / "checkpoint").read_bytes()
+        with witnessing(config) as address:
+            if old:
+                assert post(address, format_request(AddCheckpoint(0, proof, note))) == (409, f"{old}\n".encode())
+                assert post(address, format_request(AddCheckpoint(old, proof[1:], note)))[0] == 422
+            status, lines = post(address, format_request(AddCheckpoint(old, proof, note)))
+        assert status == 200, lines
+        (log / "checkpoint").write_bytes(note + lines)
+        ed25519_key = pacekeeper("witness", "keys", config).split("\n")[0]
+        done = run(treecheck, "read", log, made["vkey"], ed25519_key)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        assert result["signers"] == [origin, "witness.example/one"]
+        assert result["unknown"] == 1  # ML-DSA-44, which that library does not have
+        old = size
+
+
+def pacekeeper(*words: object) -> str:
+    command = [sys.executable, "-m", "pacekeeper.cli.main", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@contextmanager
+def witnessing(config: Path) -> Iterator[str]:
+    """A witness's process, as long as needed; yield its address."""
+    ready = config.parent / "state" / "ready"
+    process = subprocess.Popen([sys.executable, "-m", "pacekeeper.cli.main", "witness", "serve", str(config)])
+    try:
+        deadline = time.monotonic() + 60
+        while not ready.exists() or not ready.read_text():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield json.loads(ready.read_text())["listen"]
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    assert not ready.exists()
+
+
+def post(address: str, body: bytes) -> tuple[int, bytes]:
+    request = urllib.request.Request(f"http://{address}/add-checkpoint", data=body, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()

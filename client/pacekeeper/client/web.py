@@ -1,7 +1,7 @@
-"""The HTTP server around the public log: uvicorn in the log's own event loop, with the limits that it lacks.
+"""An HTTP server for a role: uvicorn in the role's own event loop, with the limits that it lacks.
 
 A connection that has not sent a whole request in time is cut off, and so is one beyond the number that is allowed, so
-that readers that stall cannot hold the places of those that read.
+that callers that stall cannot hold the places of those that go on.
 """
 
 from __future__ import annotations
