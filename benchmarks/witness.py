@@ -79,7 +79,7 @@ def measure(config: Config, work: Path) -> Figures:
 def _requests(count: int) -> list[bytes]:
     key = SigningKey(bytes(32))
     tree = HashTree(leaf_hash(b"%d" % index) for index in range(FROM_SIZE + count))
-    bodies = []
+    bodies: list[bytes] = []
     for size in range(FROM_SIZE, FROM_SIZE + count):
         old = size - 1 if bodies else 0
         proof = tuple(tree.prove_consistency(old, size)) if old else ()

@@ -112,6 +112,14 @@ def test_bad_lengths_and_times_do_not_verify(data: bytes) -> None:
     assert not COSIGNER.verify(TEXT, data)
 
 
+def test_a_time_that_none_can_be_does_not_count_though_it_is_signed() -> None:
+    """SPEC note-17: 0, and beyond 2^63 - 1."""
+    for time_s, counts in ((0, False), (1, True), (2**63 - 1, True), (2**63, False)):
+        message = cosigned_tree(NAME, TEXT, time_s)
+        assert message is not None
+        assert COSIGNER.verify(TEXT, time_s.to_bytes(8, "big") + KEY.sign(message)) is counts
+
+
 def test_a_text_that_is_no_checkpoint_is_not_signed_nor_verified() -> None:
     """SPEC note-18."""
     with pytest.raises(Refused):
