@@ -132,3 +132,38 @@ def check_evidence(file: Path, fingerprint: str, as_json: bool) -> int:
     for tree in trees:
         click.echo(f"  of {tree['size']} entries with the root {tree['root']}")
     return 0
+
+
+@command.command("check-receipt")
+@click.argument("receipt", type=FILE)
+@click.option("--entry", type=FILE, required=True, help="The entry's exact bytes.")
+@click.option("--policy", type=FILE, required=True, help="A policy file (C2SP tlog-policy).")
+@sentences
+def check_receipt(receipt: Path, entry: Path, policy: Path) -> int:
+    """Decide offline whether a receipt (.tlog-proof) shows an entry on a log under a policy.
+
+    `pacekeeper agreement policy` prints an agreement's. Exit status: 0 it does; 3 it does not.
+    """
+    from pacekeeper.client.errors import ConfigError
+    from pacekeeper.protocol import limits
+    from pacekeeper.protocol.errors import Refused
+    from pacekeeper.protocol.text import printable
+    from pacekeeper.protocol.tlog import policy_file
+    from pacekeeper.protocol.tlog.receipt import MAX_RECEIPT_BYTES, check_receipt_under, parse_receipt
+
+    def read(path: Path, limit: int) -> bytes:
+        try:
+            with path.open("rb") as opened:
+                return opened.read(limit + 1)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+    rules = policy_file.parse_policy(read(policy, policy_file.MAX_BYTES))
+    try:
+        shown = parse_receipt(read(receipt, MAX_RECEIPT_BYTES))
+        tree, cosigned = check_receipt_under(shown, read(entry, limits.MAX_ENTRY_BYTES), rules)
+    except Refused as refusal:
+        raise Sentence(f"it shows nothing: {refusal.message} ({refusal.code})", FAILED) from None
+    names = ", ".join(printable(name.decode(errors="replace")) for name in cosigned)
+    click.echo(f"entry {shown.index} is on {printable(tree.origin)}, in a tree of {tree.size}, cosigned by {names}")
+    return 0
