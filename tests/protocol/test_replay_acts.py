@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from membership_world import MembershipWorld, new_lab, newcomer
 
+from pacekeeper.protocol.documents.checks import first_fault
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.evidence import recheck
 from pacekeeper.protocol.keys import verify
@@ -212,3 +215,89 @@ def test_what_a_party_binds_itself_to_after_its_notice_holds_it_too() -> None:
     assert world.story("own")[-1] == "not-performed"
     assert "eastholm" in world.state.members.parties
     world.proved()
+
+
+def test_what_a_lab_did_under_a_pause_is_judged_after_its_exit() -> None:
+    """SPEC commitments-49, SPEC conduct-1: the account comes when its party has left, and still convicts."""
+    world = MembershipWorld()
+    world.declare("meridian", "run-1", at=world.start(0))
+    at = world.start(0) + 5_000
+    pause = world.act(
+        "pause",
+        "halt",
+        entry={"parties": 2},
+        pause={"above": "5e11 FLOP", "wind_down": "1 s"},
+        withdrawal={"before_entry": "allowed", "cut_off": "1 s", "notice": "1 s"},
+    )
+    world.agree(pause, at, ("norland", "sudland"))
+    world.to(world.start(2) - 20_000)
+    world.perform(world.exit("sudland", quorum=(2, 0)), world.start(2) - 20_000, ("norland", "westmere", "eastholm"))
+    assert "sudland" not in world.state.commitments.standing("halt").bound
+    for period in (0, 1):
+        world.to(max(world.end(period), world.state.last_time_ms))
+        account = world.account(period, {"run-1": 0})
+        account.figures.pop()
+        figures = [(part, amount) for part, amount in (((0, 300), (1, 300)) if period == 0 else ((0, 40), (1, 40)))]
+        for part, amount in figures:
+            estimate = pb.Estimate(method=pb.METHOD_FRAMEWORK_COUNT, amount=amount)
+            account.figures.append(pb.RunFigure(run="run-1", steps=1, chip_ms=10, part=part, estimates=[estimate]))
+        account.time[0].chip_ms, account.time[1].chip_ms = 20, 8 * 100_000 - 20
+        account.splits_ms.append(16_000 if period == 0 else 90_000)
+        statement = pb.ComputeAttestation(
+            agreement=world.agreement.fingerprint, lab="meridian", link=world.link("meridian"), account=account
+        )
+        assert isinstance(world.put_chain("meridian", statement, world.state.last_time_ms), Applied)
+    found = [(v.kind, v.period) for v in world.state.violations if v.subject == "meridian"]
+    assert found == [(ViolationKind.PAUSE, 0), (ViolationKind.PAUSE, 1)]
+    world.proved()
+
+
+def test_clean_periods_of_a_newcomer_count_from_its_first() -> None:
+    """SPEC commitments-48: not from the founding, when nobody could have seen it."""
+    world = MembershipWorld()
+    for lab in ("borealis", "meridian"):
+        world.account_for(lab, 2)
+    document = world.accession(parties=[newcomer("highmark")], labs=[new_lab("zephyr", "highmark")], quorum=(4, 1))
+    world.perform(document, world.state.last_time_ms + 5_000)
+    world.join_chain("zephyr")
+    for lab in ("borealis", "meridian", "zephyr"):
+        world.account_for(lab, 4)
+    world.to(world.due(4))
+    clean = world.state.clean_periods
+    assert [clean(who) for who in ("norland", "borealis", "highmark", "zephyr")] == [5, 5, 1, 1]
+
+
+def test_whoever_acceded_counts_in_no_earlier_commitment() -> None:
+    """SPEC commitments-17: it can join a pause that was proposed before, and is nobody's missing pledge."""
+    world = MembershipWorld()
+    at = world.start(0) + 5_000
+    pause = world.act("pause", "halt", entry={"parties": 4})
+    world.to(at)
+    assert isinstance(world.propose(pause, at), Applied)
+    document = world.accession(parties=[newcomer("highmark")], labs=[new_lab("zephyr", "highmark")], quorum=(4, 1))
+    at = world.perform(document, at)
+    for who in ("norland", "sudland", "westmere", "highmark"):
+        assert isinstance(world.pledge(pause, who, at), Applied)
+    assert world.state.commitments.standing("halt").phase == "open"
+    assert isinstance(world.pledge(pause, "eastholm", at), Applied)
+    assert "highmark" in world.state.commitments.standing("halt").bound
+    world.to(at + 30_000)
+    assert world.state.commitments.constraints_on("zephyr", at + 40_000_000).holds
+    world.proved()
+
+
+def test_limits_hold_of_what_documents_come_to_together() -> None:
+    """SPEC commitments-50, SPEC documents-23: 32 parties, 256 labs and 64 caps, however many acts it took."""
+    agreement = MembershipWorld().agreement
+    assert first_fault(agreement) is None
+    lab, cap = agreement.labs[0], agreement.caps[0]
+    labs = [replace(lab, id=f"l{n}", key=bytes([n]) * 32, tls_spki=bytes([n]) * 32) for n in range(1, 256)]
+    assert first_fault(replace(agreement, labs=(*labs, lab))) is None
+    for changed in (
+        replace(agreement, labs=(*labs, *agreement.labs)),
+        replace(agreement, caps=tuple(replace(cap, id=f"c{n}") for n in range(65))),
+        replace(agreement, parties=tuple(newcomer(f"p{n}") for n in range(33))),
+    ):
+        fault = first_fault(changed)
+        assert fault is not None
+        assert "more than" in fault.message
