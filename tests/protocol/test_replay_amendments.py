@@ -141,6 +141,16 @@ def test_a_higher_limit_is_no_amnesty_for_windows_before_it() -> None:
     world.proved()
 
 
+def test_a_higher_limit_is_not_that_of_accounts_that_come_after_it() -> None:
+    """SPEC commitments-51: what is due when the limit changes is judged by the lower one of its time."""
+    world = Story({**LAB_CAP, "window": "1 periods"})
+    world.to(world.end(0))
+    world.caps_become({**LAB_CAP, "window": "1 periods", "limit": "2e11 FLOP"})
+    world.used(50, 150, 150)
+    assert world.found() == [(ViolationKind.LAB_CAP, 1, "lab", 100)]
+    world.proved()
+
+
 def test_a_new_cap_counts_nothing_of_what_was_before_it() -> None:
     """SPEC commitments-52: not in the period that had begun, nor in one that is corrected later."""
     world = Story(LAB_CAP)
