@@ -286,6 +286,18 @@ def test_resolution_is_that_of_the_time_at_which_a_matter_became_undecided() -> 
     world.proved()
 
 
+def test_acts_of_one_time_are_done_in_the_order_of_their_ids() -> None:
+    """SPEC commitments-59: whoever proposed first."""
+    world = Story(LAB_CAP)
+    at = world.start(0) + 10_000
+    for ident, limit in (("b-later", "7e10 FLOP"), ("a-first", "5e10 FLOP")):
+        world.agree(world.amendment(ident, cap=[{**LAB_CAP, "limit": limit}]), at)
+    world.to(at + DELAY_MS)
+    assert [act.commitment for act in world.state.acts] == ["a-first", "b-later"]
+    assert [cap.limit for cap in world.state.agreement.caps] == [70]
+    world.proved()
+
+
 def test_two_amendments_in_one_period_and_the_last_stands() -> None:
     world = Story(LAB_CAP)
     at = world.start(0) + 10_000

@@ -219,7 +219,10 @@ class Registry:
         self._book.clean = noted
 
     def set_members(self, members: Members, index: int, time_ms: int) -> None:
-        """Take over who the members are after an accession or exit; the pledges of who left fall away."""
+        """Take over who the members are after an accession or exit; the pledges of who left fall away.
+
+        SPEC commitments-58: who has left and was to report MUST be one that is silent: its tracks stay.
+        """
         book = self._book
         gone = (book.members.parties | book.members.labs.keys()) - (members.parties | members.labs.keys())
         for participant in sorted(gone):

@@ -118,6 +118,7 @@ def follow_up(state: State) -> None:
     """Do the acts whose time has come, and put the deadlines that the registry has come to need into the queue.
 
     SPEC commitments-46: an act that cannot be done any more when its time comes MUST have no effect, and be shown so.
+    SPEC commitments-59: acts of one time MUST be done in the order of their commitments' ids, as their deadlines fire.
     """
     registry = state.commitments
     while performed := registry.performed():
