@@ -15,7 +15,7 @@ from pacekeeper.protocol.replay.state import State
 KINDS: Final[dict[int, frozenset[Kind]]] = {
     1: frozenset(),
     2: frozenset({Kind.PAUSE, Kind.SLOW_DOWN}),
-    3: frozenset({Kind.PAUSE, Kind.SLOW_DOWN}),
+    3: frozenset({Kind.PAUSE, Kind.SLOW_DOWN, Kind.GROWTH, Kind.CAP}),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pacekeeper.protocol.compute.bounds import interval
+from pacekeeper.protocol.compute.bounds import NOTHING, interval
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.readings import LinkReading, Reading
@@ -18,6 +18,7 @@ from pacekeeper.protocol.replay.caps import judge_runs, judge_windows
 from pacekeeper.protocol.replay.conduct import judge_conduct
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.labs import Account, LabState
+from pacekeeper.protocol.replay.measures import forget_measures, judge_measures
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -60,7 +61,9 @@ def apply_attestation(
         lab.missing.discard(period)
     lab.accounts[period] = account
     _count(state, lab, period, changes, (account.low, account.high), found)
-    judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+    if state.commitments.standings():
+        judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+        judge_measures(state, lab, period, account, None, changes, found)
     _forget(state, lab)
 
 
@@ -114,7 +117,9 @@ def apply_correction(
         change[run.name] = (run, low - bounds.low, high - bounds.high)
     net = [change[name] for name in sorted(change)]
     _count(state, lab, period, net, (account.low - old.low, account.high - old.high), found)
-    judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+    if state.commitments.standings():
+        judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+        judge_measures(state, lab, period, account, old, net, found)
 
 
 def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
@@ -193,6 +198,9 @@ def _count(
         if records and records[-1].period > period:
             _check_records(state, run, period, found)
     judge_windows(state, lab.id, period, total, found)
+    if state.kept_periods:
+        low, high = lab.totals.get(period, NOTHING)
+        lab.totals[period] = (low + total[0], high + total[1])
     if changes:
         judge_runs(state, [run for run, _, _ in changes], period, found)
 
@@ -230,3 +238,4 @@ def _forget(state: State, lab: LabState) -> None:
     if closed >= 0:
         for watch in state.watches[lab.id]:
             watch.window.forget_before(closed)
+        forget_measures(state, lab, closed)
