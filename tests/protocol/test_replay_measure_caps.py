@@ -14,7 +14,7 @@ from pacekeeper.protocol.replay import Applied, ViolationKind
 TWO_LABS = {"labs": [2, 1, 0, 0]}
 
 
-def capped(*caps: dict[str, str | list[str]], world: dict[str, Any] | None = None, **terms: Any) -> Covenant:
+def capped(*caps: dict[str, Any], world: dict[str, Any] | None = None, **terms: Any) -> Covenant:
     """A cap in force from within period 1, so that period 2 is the first that counts."""
     found = Covenant(world, measure={"cap": list(caps)}, **terms)
     for lab in found.state.labs:
@@ -94,7 +94,7 @@ def test_an_agreement_and_a_commitment_may_have_caps_of_one_name() -> None:
 
 def test_a_lab_that_binds_itself_is_held_to_the_caps_on_labs_and_its_party_to_none() -> None:
     """SPEC commitments-61: a cap on parties is for parties that are bound themselves."""
-    party = {"id": "together", "kind": "party", "limit": "50e9 FLOP", "window": "1 period"}
+    party: dict[str, Any] = {"id": "together", "kind": "party", "limit": "50e9 FLOP", "window": "1 period"}
     world = Covenant(
         {"labs": [2, 0, 0, 0]}, entry={"parties": None, "labs": 1}, measure={"cap": [lab_cap(100, "1 period"), party]}
     )
@@ -112,7 +112,7 @@ def test_a_lab_that_binds_itself_is_held_to_the_caps_on_labs_and_its_party_to_no
 
 def test_the_labs_of_a_bound_party_are_held_to_its_cap_together() -> None:
     """SPEC commitments-61."""
-    party = {"id": "together", "kind": "party", "limit": "100e9 FLOP", "window": "1 period"}
+    party: dict[str, Any] = {"id": "together", "kind": "party", "limit": "100e9 FLOP", "window": "1 period"}
     world = capped(party, world=TWO_LABS)
     other = next(lab.id for lab in world.state.labs.values() if lab.party == "norland" and lab.id != "borealis")
     third = next(lab.id for lab in world.state.labs.values() if lab.party == "sudland")

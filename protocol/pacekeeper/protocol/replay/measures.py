@@ -53,7 +53,10 @@ def _in_force(state: State, lab: LabState, period: int) -> tuple[tuple[str, str]
 
 
 def forget_measures(state: State, lab: LabState, closed: int) -> None:
-    """Drop what no window can contain any more, all periods up to one being closed."""
+    """Drop what no window can contain any more, all periods up to one being closed.
+
+    SPEC commitments-66: what is kept for growth limits MUST NOT grow with the log.
+    """
     for watch in state.commitment_watches.values():
         if watch.subject in (lab.id, lab.party):
             watch.window.forget_before(closed)
