@@ -8,9 +8,9 @@ corrections came makes no difference, and the window is folded into what the nex
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from pacekeeper.protocol.commitments.coverage import windowed_spans
+from pacekeeper.protocol.commitments.coverage import throughout, windowed_spans
 from pacekeeper.protocol.commitments.growth_bounds import BoundedWindow, bounded_windows, excess
 from pacekeeper.protocol.commitments.ramp import loosened
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
@@ -85,19 +85,37 @@ def close_window(
         state.push_deadline(CLOSE + commitment, subject, period, state.last_time_ms + 1)
 
 
-def open_windows(
-    state: State,
-    lab: LabState,
-    commitment: str,
-    course: Course,
-    last: int,
-    unattested: Mapping[int, Bounds] | None = None,
-) -> Iterator[BoundedWindow]:
-    """Yield the windows of a lab that are not closed, up to the one that period last is in.
+class Ahead(NamedTuple):
+    """What a lab knows besides the log: what it used in periods without account, and what of that and of attested
+    periods counts in windows."""
 
-    unattested: for a gate, what is known besides the log of periods without account. The last window is then judged as
-    if all of it had been under the limit.
-    """
+    totals: Mapping[int, Bounds]
+    used: Mapping[int, Bounds]
+
+
+_NOTHING_AHEAD: Final = Ahead({}, {})
+
+
+def window_ahead(state: State, lab: str, commitment: str, period: int, ahead: Ahead) -> BoundedWindow | None:
+    """Return the window that a period is in, by what the log and the lab know together; None before the first, and
+    where the limit is not in force. It creates no fact."""
+    now_ms = state.agreement.period_start_ms(period) + 1
+    course = state.courses.get(lab, {}).get(commitment)
+    if course is None:
+        first = first_period(state, lab, commitment, now_ms)
+        if first is None:
+            return None
+        course = Course(first, _measure(state, commitment).window)
+    if period < course.first or commitment not in throughout(state.commitments, lab, now_ms - 1, now_ms):
+        return None
+    *_, window = open_windows(state, state.labs[lab], commitment, course, period, ahead)
+    return window
+
+
+def open_windows(
+    state: State, lab: LabState, commitment: str, course: Course, last: int, ahead: Ahead = _NOTHING_AHEAD
+) -> Iterator[BoundedWindow]:
+    """Yield the windows of a lab that are not closed, up to the one that period last is in."""
     agreement, registry = state.agreement, state.commitments
     own = _measure(state, commitment)
     spans = [
@@ -121,9 +139,8 @@ def open_windows(
         assert isinstance(loosest, Growth)
         return loosest
 
-    ahead = unattested or {}
-    total = _baseline_of(state, lab, course, ahead)
-    return bounded_windows(measure_of, total, {**course.used, **ahead}, course.first, course.carried, last)
+    total = _baseline_of(state, lab, course, ahead.totals)
+    return bounded_windows(measure_of, total, {**course.used, **ahead.used}, course.first, course.carried, last)
 
 
 def _baseline_of(
