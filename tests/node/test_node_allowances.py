@@ -49,7 +49,7 @@ class Spending:
 
 
 async def test_a_growth_limit_goes_slows_and_holds_until_its_next_window(tmp_path: Path) -> None:
-    """SPEC commitments-68: free while half is left, then so that the rest lasts; nothing is left, nothing goes on."""
+    """SPEC commitments-68, SPEC commitments-28: free while half is left, then so that the rest lasts, then not."""
     async with Bench.open(tmp_path) as bench:
         lab = Spending(bench)
         lab.open()
@@ -68,6 +68,8 @@ async def test_a_growth_limit_goes_slows_and_holds_until_its_next_window(tmp_pat
         assert slow.flop_per_s == 48_000 // left_ms * GIGA * 98 // 100
         assert slow.reason.endswith("4.8e10 FLOP of 1e11 FLOP left until 2026-01-01T00:00:50Z")
         await lab.to(3, 1_000)
+        [account] = [said.account for said in bench.log.mine(pb.ComputeAttestation) if said.account.period == 1]
+        assert list(account.splits_ms) == [2_000], "but is split where it began, as for any constraint"
         lab.use(48)
         hold = lab.told()
         assert isinstance(hold, Hold)
@@ -83,7 +85,7 @@ async def test_a_growth_limit_goes_slows_and_holds_until_its_next_window(tmp_pat
 
 
 async def test_the_baseline_counts_what_is_not_attested_yet(tmp_path: Path) -> None:
-    """SPEC commitments-68: or every window would begin with a hold, until the account of the period before it is there."""
+    """SPEC commitments-68: or every window would begin with a hold, until the last account is there."""
     async with Bench.open(tmp_path) as bench:
         lab = Spending(bench)
         lab.open()
@@ -100,7 +102,7 @@ async def test_the_baseline_counts_what_is_not_attested_yet(tmp_path: Path) -> N
 
 
 async def test_who_uses_all_that_the_gate_gives_is_not_convicted(tmp_path: Path) -> None:
-    """SPEC commitments-68, SPEC conduct-6: second by second, at full speed or the rate, with a margin of two percent."""
+    """SPEC commitments-68, SPEC conduct-6: second by second, at full speed or the rate, within a margin of 2 %."""
     async with Bench.open(tmp_path, fill_in="20 s", due="10 s") as bench:
         lab = Spending(bench)
         lab.open(margin_ppm=20_000)

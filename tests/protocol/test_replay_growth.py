@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -9,11 +11,13 @@ from covenant import Covenant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_measures import growth_overruns
+from vectors import VECTORS
 
 from pacekeeper.protocol.commitments.growth import growth_windows
 from pacekeeper.protocol.commitments.transitions import Phase
 from pacekeeper.protocol.documents.commitment_model import Growth
 from pacekeeper.protocol.replay import Applied, Violation, ViolationKind
+from pacekeeper.protocol.replay.growth import open_windows
 
 TERMS = {"window": "2 periods", "baseline": "2 periods", "growth": "10 %", "floor": "100e9 FLOP"}
 
@@ -325,3 +329,28 @@ def test_the_order_of_late_accounts_and_corrections_makes_no_difference(
     assert set(over) <= convicted
     assert course.discounted.keys() <= set(range(course.first - 3, course.first))
     world.proved()
+
+
+def test_a_true_up_with_carried_debt_in_the_replay() -> None:
+    """SPEC commitments-44, SPEC commitments-65: the trading years of the precedents, day by day on a log; a lab without
+    history, so that the floor is its allowance, saves, overruns by what it then owes, and works it off."""
+    folder = VECTORS / "commitments" / "precedents"
+    years = json.loads((folder / "ets-years.json").read_text())
+    document = json.loads((folder / "ets.json").read_text())["proposals"][0][2].encode()
+    cap = {"id": "run", "kind": "run", "limit": "1e25 FLOP"}
+    world = Covenant({"period": "1 d", "due": "2 d", "fill_in": "30 d", "tick": "1 d", "caps": [cap]})
+    world.text, world.digest = document, hashlib.sha256(document).digest()
+    assert isinstance(world.propose(world.end(0)), Applied)
+    for who in ("norland", "sudland"):
+        assert isinstance(world.pledge(who, world.end(0), commitment="trading-year"), Applied)
+    used = {int(day) + 365: amount for day, amount in years["used"].items()}
+    found = []
+    for period in range(1, 5 * 365):
+        assert isinstance(world.attest("borealis", period, {"run-1": used.get(period, 0)}), Applied)
+        if period >= 365 and period % 365 == 364:
+            [course] = world.state.courses["borealis"].values()
+            *_, window = open_windows(world.state, world.state.labs["borealis"], "trading-year", course, period)
+            found.append((window.first - 365, window.carried.low, window.allowance.low, window.used.low))
+    assert found == [(year["first"], year["carried"], year["allowance"], year["used"]) for year in years["years"]]
+    [violation] = world.state.violations
+    assert said(violation)[:5] == (ViolationKind.GROWTH, "borealis", 2 * 365, "trading-year", 1_200 * 10**12)

@@ -59,7 +59,7 @@ def lift(log: AdmittingLog, ident: str) -> None:
 
 
 def growth_document(*, ident: str = "growth", growth: dict[str, str] | None = None, **more: Any) -> bytes:
-    """A growth limit under the same rule, two seconds later: windows of three periods, of 100 gigaFLOP for who has no history."""
+    """A growth limit under the same rule, two seconds later: windows of three periods, with 100 gigaFLOP in any."""
     entry = {"parties": 2, "delay": "12 s", "notice": "1 s", **more.pop("entry", {})}
     terms = {"window": "3 periods", "baseline": "1000 periods", "growth": "0 %", "floor": "1e11 FLOP", **(growth or {})}
     return build_commitment("growth", ident, entry=entry, growth=terms, **more)

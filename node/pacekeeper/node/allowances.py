@@ -75,8 +75,8 @@ def restrict(
     """Return the constraints with the lowest rate that growth limits and caps leave as well, and the hold where one of
     them leaves nothing. more: as from metered; cumulative_gflop: of the job's run, its ancestors' included, at most.
 
-    SPEC commitments-68: what growth limits and caps leave MUST be shared as a rate is, and where they leave nothing, training
-    MUST hold.
+    SPEC commitments-68: what growth limits and caps leave MUST be shared as a rate is, and where they leave nothing,
+    training MUST hold.
     """
     found = [_of_growth(state, lab, limit, more, now_ms) for limit in constraints.growth]
     found += [_of_cap(state, lab, limit, more, cumulative_gflop, now_ms) for limit in constraints.caps]
