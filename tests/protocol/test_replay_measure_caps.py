@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 from covenant import Covenant
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slow_measures import windows_over
 
 from pacekeeper.protocol.commitments.transitions import Phase
 from pacekeeper.protocol.compute.bounds import Outcome
@@ -218,4 +221,36 @@ def test_a_cap_that_is_only_planned_during_an_outage_of_the_log_convicts_nobody(
     assert [kind for kind, _ in world.kinds()] == []
     world.to(silent + 300_000)
     assert world.phase() is Phase.IN_FORCE
+    world.proved()
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(0, 60), min_size=9, max_size=9),
+    st.sets(st.integers(2, 10), max_size=5),
+    st.permutations(range(2, 11)),
+    st.integers(1, 4),
+)
+def test_the_order_of_late_accounts_makes_no_difference_to_the_windows_found_over(
+    amounts: list[int], late: set[int], order: list[int], window: int
+) -> None:
+    """SPEC compute-4, SPEC commitments-60: and an independent model finds the same ones."""
+    world = capped(lab_cap(100, f"{window} periods" if window > 1 else "1 period"), world={"fill_in": "2000 s"})
+    totals = {0: 600, 1: 300, **dict(enumerate(amounts, start=2))}
+    attest(world, {1: 300})
+    for period in range(2, 11):
+        if period in late:
+            world.to(world.end(period))
+            world.gap("borealis", period, period, at=world.end(period))
+        else:
+            attest(world, {period: totals[period]})
+    for period in [period for period in order if period in late]:
+        at = world.state.last_time_ms
+        assert isinstance(world.attest("borealis", period, {"run-1": totals[period]}, at=at), Applied)
+    over = windows_over(100, window, totals, range(2, 11), 10)
+    status = world.state.cap_status.get(("halt/limit", "borealis"))
+    assert (set() if status is None else set(status.exceeded)) == over
+    stretches = [end for end in over if end - 1 not in over]
+    mine = [v for v in world.state.violations if v.kind is ViolationKind.LAB_CAP]
+    assert len(mine) >= len(stretches) if late else len(mine) == len(stretches)
     world.proved()
