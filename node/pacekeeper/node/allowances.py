@@ -119,12 +119,12 @@ def _of_window(state: State, lab: str, commitment: str, more: Metered, now_ms: i
 def _ahead(state: State, lab: str, commitment: str, more: Metered, now_ms: int) -> Ahead:
     totals = dict(more)
     used: dict[int, Bounds] = {}
-    attested = state.labs[lab].totals
     for period, bounds in more.items():
-        if period in attested:
-            totals[period] = Bounds(*attested[period])
+        attested = state.labs[lab].total(period)
+        if attested is not None:
+            totals[period] = attested
         if commitment in _in_force(state, lab, period, now_ms):
-            used[period] = totals[period].plus(bounds) if period in attested else bounds
+            used[period] = bounds if attested is None else attested.plus(bounds)
     return Ahead(totals, used)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pacekeeper.protocol.compute.bounds import NOTHING, interval
+from pacekeeper.protocol.compute.bounds import interval
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.readings import LinkReading, Reading
@@ -198,9 +198,6 @@ def _count(
         if records and records[-1].period > period:
             _check_records(state, run, period, found)
     judge_windows(state, lab.id, period, total, found)
-    if state.kept_periods:
-        low, high = lab.totals.get(period, NOTHING)
-        lab.totals[period] = (low + total[0], high + total[1])
     if changes:
         judge_runs(state, [run for run, _, _ in changes], period, found)
 
@@ -233,7 +230,9 @@ def _forget(state: State, lab: LabState) -> None:
     accounts = lab.accounts
     closed = -1
     while accounts and state.is_closed(period := next(iter(accounts))):
-        del accounts[period]
+        account = accounts.pop(period)
+        if state.kept_periods:
+            lab.least[period], lab.most[period] = account.low, account.high
         closed = max(closed, period)
     if closed >= 0:
         for watch in state.watches[lab.id]:

@@ -152,9 +152,9 @@ def _baseline_of(
         known = course.discounted.get(period) or unattested.get(period)
         if known is not None:
             return known
-        attested = lab.totals.get(period)
+        attested = lab.total(period)
         if attested is not None:
-            return Bounds(*attested)
+            return attested
         return NOTHING if period < state.first_period or state.is_closed(period) else _UNKNOWN
 
     return total

@@ -40,7 +40,8 @@ class LabState:
     first period with neither attestation nor gap. expired: statements that came after their period closed. accounts:
     period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and not filled.
     missing: periods that had no account at their deadline and have none yet. due_period: the period whose deadline is
-    waiting. totals: period -> bounds of all compute in it, as far back as a growth limit may look.
+    waiting. least, most: period -> bounds of all compute in a closed one, as far back as a growth limit may look (two,
+    since numbers are nothing that the garbage collector looks at).
     """
 
     id: str
@@ -59,4 +60,13 @@ class LabState:
     accounts: dict[int, Account] = field(default_factory=dict)
     gaps: set[int] = field(default_factory=set)
     missing: set[int] = field(default_factory=set)
-    totals: dict[int, tuple[int, int]] = field(default_factory=dict)
+    least: dict[int, int] = field(default_factory=dict)
+    most: dict[int, int] = field(default_factory=dict)
+
+    def total(self, period: int) -> Bounds | None:
+        """Return the bounds of all compute in a period; None if it has no account, or one too old to matter."""
+        account = self.accounts.get(period)
+        if account is not None:
+            return Bounds(account.low, account.high)
+        low = self.least.get(period)
+        return None if low is None else Bounds(low, self.most[period])

@@ -60,6 +60,6 @@ def forget_measures(state: State, lab: LabState, closed: int) -> None:
     for watch in state.commitment_watches.values():
         if watch.subject in (lab.id, lab.party):
             watch.window.forget_before(closed)
-    totals = lab.totals
-    while totals and (oldest := next(iter(totals))) <= closed - state.kept_periods:
-        del totals[oldest]
+    least = lab.least
+    while least and (oldest := next(iter(least))) <= closed - state.kept_periods:
+        del least[oldest], lab.most[oldest]
