@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
+from commitments import build_commitment
 from covenant import Covenant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_measures import windows_over
 
+from pacekeeper.protocol import limits
 from pacekeeper.protocol.commitments.transitions import Phase
 from pacekeeper.protocol.compute.bounds import Outcome
-from pacekeeper.protocol.replay import Applied, ViolationKind
+from pacekeeper.protocol.errors import Code
+from pacekeeper.protocol.replay import Applied, ViolationKind, Void
 
 TWO_LABS = {"labs": [2, 1, 0, 0]}
 
@@ -253,4 +257,26 @@ def test_the_order_of_late_accounts_makes_no_difference_to_the_windows_found_ove
     stretches = [end for end in over if end - 1 not in over]
     mine = [v for v in world.state.violations if v.kind is ViolationKind.LAB_CAP]
     assert len(mine) >= len(stretches) if late else len(mine) == len(stretches)
+    world.proved()
+
+
+def test_nobody_pledges_to_more_than_can_be_judged_with_each_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC commitments-69: others may pledge to what is one too many for a party."""
+    monkeypatch.setattr(limits, "MAX_WINDOWED", 3)
+    world = Covenant(measure={"cap": [lab_cap(100)]})
+    outcomes = []
+    for number in range(5):
+        kind = "growth" if number % 2 else "cap"
+        text = build_commitment(kind, f"c-{number}", entry={"pledges_by": "2030-01-01T00:00:00Z"})
+        assert isinstance(world.propose(world.start(1), document=text), Applied)
+        named = {"commitment": f"c-{number}", "digest": hashlib.sha256(text).digest()}
+        outcomes.append(world.pledge("norland", world.start(1), **named))
+    assert [isinstance(outcome, Applied) for outcome in outcomes] == [True, True, True, False, False]
+    assert isinstance(outcomes[-1], Void)
+    assert outcomes[-1].code is Code.TOO_LARGE
+    assert isinstance(world.pledge("sudland", world.start(1), **named), Applied)
+    text = build_commitment("pause", "halt-2", entry={"pledges_by": "2030-01-01T00:00:00Z"})
+    world.propose(world.start(1), document=text)
+    named = {"commitment": "halt-2", "digest": hashlib.sha256(text).digest()}
+    assert isinstance(world.pledge("norland", world.start(1), **named), Applied), "a pause has no windows"
     world.proved()
