@@ -183,6 +183,53 @@ def acts() -> World:
     return world
 
 
+def growth_limits() -> World:
+    """Growth: a window too much, its debt worked off in the next, a late account, and an interval left undecided."""
+    terms = {"window": "2 periods", "baseline": "2 periods", "growth": "10 %", "floor": "1e11 FLOP", "debt": "100 %"}
+    world = Covenant({"fill_in": "250 s"}, measure={"growth": {**terms, "banking": "10 %"}})
+    world.covenant(world.start(1))
+    for period, amount in ((1, 0), (2, 600), (3, 100), (4, 300)):
+        world.to(world.end(period))
+        world.attest("borealis", period, {"run-1": amount})
+    world.to(world.end(5))
+    world.gap("borealis", 5, 5, at=world.end(5))
+    world.to(world.end(6))
+    world.attest("borealis", 6, {"run-1": 700})
+    world.attest("borealis", 5, {"run-1": 386}, at=world.end(6))
+    world.to(world.end(7))
+    world.attest("borealis", 7, {"run-1": 55}, margin_ppm=50_000)
+    for period in (8, 9):
+        world.to(world.end(period))
+        world.attest("borealis", period, {})
+    world.to(world.agreement.fill_in_ms(7) + 1)
+    return world
+
+
+def commitment_caps() -> World:
+    """Caps by commitment: what was before is not held against anybody, what comes after the end neither."""
+    caps = [
+        {"id": "lab", "kind": "lab", "limit": "1e11 FLOP", "window": "2 periods"},
+        {"id": "together", "kind": "party", "limit": "1.2e11 FLOP", "window": "1 period"},
+        {"id": "run", "kind": "run", "limit": "1.1e12 FLOP"},
+    ]
+    own = [{"id": "lab", "kind": "lab", "limit": "1e12 FLOP", "window": "2 periods"}]
+    world = Covenant({"caps": own}, measure={"cap": caps})
+    world.covenant(world.start(1))
+    for period, amount in enumerate((300, 60, 41, 0, 130, 0, 0), start=1):
+        world.to(world.end(period))
+        world.attest("borealis", period, {"run-1": amount})
+    world.to(world.end(8))
+    world.attest("borealis", 8, {"run-1": 100}, margin_ppm=50_000)
+    world.to(world.end(9))
+    for who in ("norland", "sudland"):
+        world.lift(who, world.end(9))
+    world.attest("borealis", 9, {"run-1": 0})
+    world.to(world.end(10))
+    world.attest("borealis", 10, {"run-1": 500})
+    world.to(world.due(9) + 1)
+    return world
+
+
 STORIES: dict[str, Callable[[], World]] = {
     "refusals": refusals,
     "deadlines": deadlines,
@@ -190,6 +237,8 @@ STORIES: dict[str, Callable[[], World]] = {
     "lineage": lineage,
     "commitments": commitments,
     "acts": acts,
+    "growth": growth_limits,
+    "commitment-caps": commitment_caps,
 }
 # What each story is there to show; the files have the rest.
 SHOWN = {
@@ -202,6 +251,8 @@ SHOWN = {
     "acts": {"unknown-signer", "unknown-participant", "not-owed", "margin-too-wide", "bad-commitment", "period-missing"}
     | {"lab-cap-exceeded"},
     "commitments": {"pause-breached", "commitment-exists", "bad-commitment", "pledge-exists"},
+    "growth": {"growth-exceeded", "growth-unresolved"},
+    "commitment-caps": {"lab-cap-exceeded", "party-cap-exceeded", "run-cap-exceeded", "cap-unresolved"},
 }
 
 

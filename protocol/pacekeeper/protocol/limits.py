@@ -30,6 +30,7 @@ MAX_PARTIES: Final = 32  # each signs entry 0, which takes as many signatures
 MAX_LABS: Final = 256  # more would hardly fit into an agreement
 MAX_CAPS: Final = 64  # each figure is judged under every cap
 MAX_COMMITMENTS: Final = 10_000  # on one log: each proposal costs a party's or lab's signature, and memory for ever
+MAX_WINDOWED: Final = 64  # growth limits and caps to which one has pledged: each figure is judged under all of them
 MAX_ALTERNATIVES: Final = 8  # conditions of one pledge: the fixed point looks at each in each round
 MAX_NAMED: Final = 288  # every party and lab that an agreement can have
 MAX_EXEMPTIONS: Final = 16  # categories times a few windows

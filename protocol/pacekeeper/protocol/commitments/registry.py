@@ -283,6 +283,10 @@ class Registry:
         """Return all commitments by id, in the order in which they were proposed."""
         return self._book.standings
 
+    def pledged_by(self, participant: str) -> list[Standing]:
+        """Return the commitments to which a participant's pledge stands."""
+        return [self._book.standings[ident] for ident in self._book.pledged.get(participant, ())]
+
     def constraints_on(self, lab: str, now_ms: int) -> Constraints:
         """Return what a lab may do at a moment, as far as the log is known.
 

@@ -19,7 +19,7 @@ from pacekeeper.protocol.replay.state import State, members_of
 KINDS: Final[dict[int, frozenset[Kind]]] = {
     1: frozenset(),
     2: frozenset({Kind.PAUSE, Kind.SLOW_DOWN}),
-    3: frozenset({Kind.PAUSE, Kind.SLOW_DOWN, Kind.ACCESSION, Kind.EXIT, Kind.AMENDMENT}),
+    3: frozenset({Kind.PAUSE, Kind.SLOW_DOWN, Kind.GROWTH, Kind.CAP, Kind.ACCESSION, Kind.EXIT, Kind.AMENDMENT}),
 }
 
 

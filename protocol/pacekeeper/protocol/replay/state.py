@@ -21,10 +21,11 @@ from pacekeeper.protocol.compute.lineage import Lineage, Run
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.documents.commitment_model import Members
 from pacekeeper.protocol.documents.model import Lab, Party
+from pacekeeper.protocol.documents.values import MAX_WINDOW
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.keys import key_id
 from pacekeeper.protocol.replay.facts import Violation, VoidEntry
-from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, RunCap
+from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, Course, RunCap, Watch
 from pacekeeper.protocol.replay.labs import LabState
 from pacekeeper.protocol.replay.terms import describe_terms
 from pacekeeper.protocol.replay.watches import watches_of
@@ -101,6 +102,12 @@ class State:
         self.superseded_margins: list[SupersededMargins] = []
         self.watches = watches_of(agreement, 0, {})
         self.cap_status: dict[tuple[str, str], CapStatus] = {}
+        # Caps by commitment, by (commitment/cap, subject); what runs did under them, by (commitment/cap, run); the
+        # windows of each lab under growth limits, by commitment; how many closed periods a lab's totals go back.
+        self.commitment_watches: dict[tuple[str, str], Watch] = {}
+        self.capped_runs: dict[tuple[str, str], Bounds] = {}
+        self.courses: dict[str, dict[str, Course]] = {}
+        self.kept_periods = 2 * MAX_WINDOW if agreement.rules_version > 2 else 0
         self.deadlines: list[tuple[int, str, str, int]] = []
         for lab in self.labs.values():
             self.push_deadline("account", lab.id, first, agreement.due_ms(first))
@@ -257,6 +264,25 @@ class State:
                     sorted(conduct.convicted),
                 ]
                 for (commitment, subject), conduct in sorted(self.conduct.items())
+            },
+            **(self._describe_measures() if self.agreement.rules_version > 2 else {}),
+        }
+
+    def _describe_measures(self) -> dict[str, object]:
+        return {
+            "capped_runs": {f"{cap} {run}": list(used) for (cap, run), used in sorted(self.capped_runs.items())},
+            "growth": {
+                f"{commitment} {lab}": [
+                    course.first,
+                    list(course.carried),
+                    sorted(course.used.items()),
+                    sorted(course.discounted.items()),
+                    sorted(course.waiting),
+                    sorted(course.convicted),
+                    [sorted(course.spent.items()), course.spent_before],
+                ]
+                for lab, courses in sorted(self.courses.items())
+                for commitment, course in sorted(courses.items())
             },
         }
 
