@@ -25,7 +25,7 @@ class Desk:
         document, self.keys = build_document(tolerance="10 s")
         self.agreement = compile_agreement(document)
         self.policy = self.agreement.policy()
-        self.witnesses = Witnesses(self.policy, self.agreement.quorum.liars, self.agreement.timing.tolerance_ms)
+        self.witnesses = Witnesses(self.agreement)
         self.names = {party: key.name for party, key in self.policy.witnesses}
 
     def checkpoint(self, size: int) -> bytes:
@@ -33,7 +33,7 @@ class Desk:
         return sign_checkpoint(Checkpoint(origin, size, bytes([size]) * 32), origin, self.keys.log_checkpoint)
 
     def propose(self, size: int) -> None:
-        self.witnesses.propose(self.checkpoint(size), Head(size, bytes([size]) * 32, NOW_MS))
+        self.witnesses.propose(self.checkpoint(size), Head(size, bytes([size]) * 32, NOW_MS), self.agreement)
 
     def line(self, party: str, size: int, *, time_ms: int = NOW_MS, keys: Keys | None = None) -> bytes:
         text = parse_note(self.checkpoint(size)).text
@@ -66,7 +66,7 @@ def test_a_party_counts_once_and_only_on_its_own_stream() -> None:
     assert desk.count("norland", 5, signer="sudland") is Counted.NOTHING
     assert not desk.witnesses.has_quorum()
     assert desk.witnesses.candidate is not None
-    assert set(desk.witnesses.candidate.cosignatures) == {"norland"}
+    assert desk.witnesses.candidate.cosigners() == {"norland"}
 
 
 def test_a_cosignature_that_does_not_verify_is_not_counted() -> None:
@@ -123,12 +123,12 @@ def test_a_published_note_is_taken_up_again_with_its_cosignatures() -> None:
         desk.count(party, 5)
     note = desk.witnesses.publish().note()
     again = Desk()
-    again.witnesses.restore(note, NOW_MS)
+    again.witnesses.restore(note, NOW_MS, again.agreement, again.agreement)
     assert again.witnesses.published is not None
     assert again.witnesses.published.note() == note
     assert again.count("eastholm", 5) is Counted.LATE
     with pytest.raises(Refused):
-        Desk().witnesses.restore(desk.checkpoint(5), NOW_MS)
+        again.witnesses.restore(desk.checkpoint(5), NOW_MS, again.agreement, again.agreement)
 
 
 def test_clocks_disagree_when_those_that_agree_are_no_quorum() -> None:

@@ -21,6 +21,7 @@ from pacekeeper.log.clock import Clock
 from pacekeeper.log.sequencer import Conditions, Outcome, Plan, Sequenced, Sequencer
 from pacekeeper.log.store.port import Batch, Head, Store
 from pacekeeper.protocol import limits
+from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.envelope import parse_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
@@ -42,11 +43,15 @@ class _Request:
 
 
 class Committed(NamedTuple):
-    """What a step has done: the head after it and the time of the first new entry, None if nothing was committed."""
+    """What a step has done: the head after it and the time of the first new entry, None if nothing was committed.
+
+    agreement: the one in force at that head.
+    """
 
     head: Head | None
     first_time_ms: int
     plan: Plan
+    agreement: Agreement
 
 
 class Writer:
@@ -173,7 +178,7 @@ class Writer:
             self._store.commit(Batch(plan.first_index, plan.entries, plan.ids, plan.slots, head), self._head)
             self._head = head
         self._add_times(plan)
-        return Committed(head, plan.time_ms, plan)
+        return Committed(head, plan.time_ms, plan, self._sequencer.state.agreement)
 
     def _add_times(self, plan: Plan) -> None:
         """Give duplicates the log time that their entry has."""
