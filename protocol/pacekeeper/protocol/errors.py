@@ -52,6 +52,7 @@ class Code(StrEnum):
     PERIOD_SKIPPED = "period-skipped"  # an earlier period has neither attestation nor gap
     PERIOD_NOT_OVER = "period-not-over"  # the period has not ended yet at log time
     PERIOD_CLOSED = "period-closed"  # the period takes no checkpoint record any more
+    NOT_OWED = "not-owed"  # a period that began after the lab had left the agreement
     DOES_NOT_ADD_UP = "does-not-add-up"  # chip-time by category is not the capacity of the pools
     MARGIN_TOO_WIDE = "margin-too-wide"  # wider than the agreement allows for the method
     BAD_AS_OF = "bad-as-of"  # tree size in the future, or before that of the statement before

@@ -195,7 +195,7 @@ class Registry:
         SPEC commitments-35: an established breach MUST release the others exactly if the commitment says so.
         """
         book = self._book
-        for who in (participant, book.members.labs.get(participant)):
+        for who in (participant, book.homes.get(participant)):
             for ident in [ident for ident in book.active.get(who or "", ()) if commitment in (None, ident)]:
                 standing = book.standings[ident]
                 if standing.phase is not Phase.IN_FORCE:
@@ -218,6 +218,7 @@ class Registry:
             for commitment in sorted(book.pledged.get(participant, ())):
                 self._leave(book.standings[commitment], participant, index, time_ms)
         book.members = members
+        book.homes.update(members.labs)
 
     # --- deadlines
 

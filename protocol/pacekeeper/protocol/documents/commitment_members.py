@@ -140,6 +140,9 @@ def _check_act(commitment: Commitment, tables: list[Table], members: Members) ->
                 if table.name in ("party", "lab") and table.values["id"] in members.parties | members.labs.keys():
                     message = f'id: "{table.values["id"]}" is a participant already'
                     yield DocumentError(table.line_of("id"), message)
+                if table.name in ("party", "lab") and table.values["id"] in members.former:
+                    message = f'id: "{table.values["id"]}" was that of a participant that has left; ids are for ever'
+                    yield DocumentError(table.line_of("id"), message)
                 if table.name == "lab" and table.values["party"] not in members.parties | joining:
                     yield DocumentError(table.line_of("party"), f'party: there is no party "{table.values["party"]}"')
         case Exit(party=party) if party not in members.parties:

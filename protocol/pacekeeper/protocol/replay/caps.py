@@ -29,6 +29,8 @@ def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], 
     """
     low, high = change
     for watch in state.watches[lab]:
+        if period < watch.first:
+            continue  # SPEC commitments-52: a new cap MUST NOT count what was before it
         total = watch.window.extend(period, low, high)
         if total is None:
             ends = watch.window.add(period, change)
@@ -40,18 +42,19 @@ def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], 
 
 
 def _judge_window(state: State, watch: Watch, ends: list[tuple[int, Bounds]], found: list[Violation]) -> None:
-    cap, subject, window = watch.cap, watch.subject, watch.window
-    status = state.cap_status.get((cap.id, subject))
+    subject, window = watch.subject, watch.window
+    status = state.cap_status.get((watch.cap.id, subject))
     if status is None:
         first = ends[0][0]
-        status = state.cap_status[cap.id, subject] = CapStatus(Outcome.WITHIN, first, window.present)
+        status = state.cap_status[watch.cap.id, subject] = CapStatus(Outcome.WITHIN, first, window.present)
     for end, bounds in ends:
+        cap = watch.cap_at(end)
         outcome = compare(bounds, cap.limit)
         if end == window.latest:
             _note_present(status, outcome, end)
         if _judge(state, cap, subject, status, end, end, outcome, bounds):
             found.append(_violation(state, watch.kind, subject, end, cap, bounds))
-    watch.clear_to = cap.limit if status.is_clear else -1
+    watch.clear_to = watch.lowest_limit() if status.is_clear else -1
 
 
 def judge_runs(state: State, runs: Iterable[Run], period: int, found: list[Violation]) -> None:
@@ -101,9 +104,10 @@ def resolve(
 
     SPEC compute-5: an outcome indeterminate for the agreed number of periods MUST count as exceeded.
     """
-    cap = next(cap for cap in state.agreement.caps if cap.id == cap_id)
-    status = state.cap_status[cap_id, subject]
-    matter = period if cap.window else _WHOLE_LIFE
+    status = state.cap_status.get((cap_id, subject))
+    if status is None:
+        return  # the cap went with an amendment
+    matter = _WHOLE_LIFE if "/" in subject else period
     undecided = status.undecided.get(matter)
     if undecided is None or undecided.since != period:
         return
@@ -112,7 +116,7 @@ def resolve(
     status.unresolved = with_matter(status.unresolved, matter)
     if new:
         kind = ViolationKind.UNRESOLVED
-        found.append(Violation(kind, subject, period, index, due_ms, cap_id, cap.limit, undecided.bounds))
+        found.append(Violation(kind, subject, period, index, due_ms, cap_id, undecided.limit, undecided.bounds))
 
 
 def _judge(
@@ -128,7 +132,7 @@ def _judge(
     """Record what a cap says to a matter; whether a violation begins with it."""
     if outcome is Outcome.INDETERMINATE:
         known = status.undecided.get(matter)
-        status.undecided[matter] = Undecided(period if known is None else known.since, bounds)
+        status.undecided[matter] = Undecided(period if known is None else known.since, bounds, cap.limit)
         if known is None:
             # The time to narrow it does not begin before the log could know of it: an old period can be filled late.
             begins = max(period, state.agreement.period_of(state.last_time_ms) - 1)

@@ -42,7 +42,7 @@ def apply_attestation(
         if period > lab.next_period:
             raise Refused(Code.PERIOD_SKIPPED, f"period {lab.next_period} has neither attestation nor gap")
         raise Refused(Code.PERIOD_TAKEN, f"period {period} is accounted for; a correction mends it")
-    _check_over(state, period)
+    _check_over(state, lab, period)
     account, changes = _make_account(state, lab, said, statement_id)
     # Nothing is refused from here on.
     _extend_chain(lab, link, statement_id, state.size)
@@ -73,7 +73,7 @@ def apply_gap(state: State, statement: pb.Gap, statement_id: bytes, _found: list
     if first != lab.next_period:
         code = Code.PERIOD_SKIPPED if first > lab.next_period else Code.PERIOD_TAKEN
         raise Refused(code, f"the next period is {lab.next_period}, the gap begins with {first}")
-    _check_over(state, last)
+    _check_over(state, lab, last)
     _extend_chain(lab, link, statement_id, state.size)
     lab.gaps.update(range(first, last + 1))
     lab.next_period = last + 1
@@ -132,10 +132,20 @@ def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
         raise Refused(Code.BAD_AS_OF, f"as_of is not between {lab.as_of} and {state.size}")
 
 
-def _check_over(state: State, period: int) -> None:
+def _check_over(state: State, lab: LabState, period: int) -> None:
+    check_owed(lab, period)
     # SPEC chain-7: a period MUST be over by log time plus the agreement's tolerance before it is accounted for.
     if state.agreement.period_end_ms(period) > state.last_time_ms + state.agreement.timing.tolerance_ms:
         raise Refused(Code.PERIOD_NOT_OVER, f"period {period} is not over")
+
+
+def check_owed(lab: LabState, period: int) -> None:
+    """Refuse what a lab says of a period that began after it had left.
+
+    SPEC commitments-49: a lab that has left MUST owe the accounts of the periods that had begun by then, and no later.
+    """
+    if not lab.owes(period):
+        raise Refused(Code.NOT_OWED, f"lab {lab.id} left in period {lab.last_period} and gives no account of {period}")
 
 
 def _extend_chain(lab: LabState, link: LinkReading, statement_id: bytes, index: int) -> None:

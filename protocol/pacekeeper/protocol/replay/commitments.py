@@ -36,6 +36,8 @@ def apply_commitment(
     version = state.agreement.rules_version
     if terms.kind not in acts.KINDS[version]:
         raise Refused(Code.BAD_COMMITMENT, f"rules version {version} does not judge or perform {terms.kind}")
+    if terms.act is not None:
+        acts.outcome_of(state, terms.act)
     state.commitments.propose(terms, statement.proposer, state.size, state.last_time_ms)
     follow_up(state)
 

@@ -21,10 +21,12 @@ def with_matter(found: set[int] | frozenset[int], matter: int) -> set[int]:
 
 
 class Undecided(NamedTuple):
-    """A matter that an interval around the cap leaves open: the period by which it became so, and the interval."""
+    """A matter that an interval around the cap's limit leaves open: the period by which it became so, the interval,
+    and the limit."""
 
     since: int
     bounds: Bounds
+    limit: int
 
 
 @dataclass(slots=True)
@@ -57,13 +59,34 @@ class CapStatus:
 
 @dataclass(slots=True)
 class Watch:
-    """A window that a cap judges. clear_to: up to this total there is nothing to note; below zero if not known."""
+    """A window that a cap judges. clear_to: up to this total there is nothing to note; below zero if not known.
+
+    first: what was before this period does not count. earlier: (until, cap), the limits of windows that end before a
+    period, in the order of time.
+    """
 
     kind: ViolationKind
     cap: Cap
     subject: str
     window: SlidingWindow
     clear_to: int = -1
+    first: int = 0
+    earlier: tuple[tuple[int, Cap], ...] = ()
+
+    def amend(self, cap: Cap, first: int) -> None:
+        """Let another limit count for windows that end in a period or later."""
+        if cap.limit != self.cap.limit:
+            self.earlier = (*self.earlier, (first, self.cap))
+            self.clear_to = -1
+        self.cap = cap
+
+    def cap_at(self, period: int) -> Cap:
+        """The cap whose limit is that of the window which ends with a period."""
+        return next((cap for until, cap in self.earlier if period < until), self.cap)
+
+    def lowest_limit(self) -> int:
+        """The lowest limit that any window here may be judged by."""
+        return min(cap.limit for cap in (self.cap, *(cap for _, cap in self.earlier)))
 
 
 @dataclass(slots=True)

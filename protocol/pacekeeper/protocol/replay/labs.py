@@ -38,13 +38,14 @@ class LabState:
     first period with neither attestation nor gap. expired: statements that came after their period closed. accounts:
     period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and not filled.
     missing: periods that had no account at their deadline and have none yet. due_period: the period whose deadline is
-    waiting.
+    waiting. last_period: the last whose account it owes, once its party has left the agreement.
     """
 
     id: str
     party: str
     next_period: int
     due_period: int
+    last_period: int | None = None
     sequence: int = 0
     head: bytes = b""
     as_of: int = 0
@@ -57,3 +58,7 @@ class LabState:
     accounts: dict[int, Account] = field(default_factory=dict)
     gaps: set[int] = field(default_factory=set)
     missing: set[int] = field(default_factory=set)
+
+    def owes(self, period: int) -> bool:
+        """Whether the account of a period is one that it gives."""
+        return self.last_period is None or period <= self.last_period
