@@ -14,7 +14,6 @@ import grpc
 from pacekeeper.audit.head import CHECKPOINT, judge_head
 from pacekeeper.audit.reading import read_resource
 from pacekeeper.audit.result import AuditResult, CrossCheck, Fault
-from pacekeeper.audit.transitions import FIRST_RULES
 from pacekeeper.audit.verify import ChangedSource
 from pacekeeper.client.errors import Outage, TemporaryFailure
 from pacekeeper.client.fetch import Source
@@ -27,7 +26,7 @@ from pacekeeper.protocol.tlog.checkpoint import Checkpoint, parse_checkpoint
 from pacekeeper.protocol.tlog.merkle import check_consistency, prove_consistency, subtree_root
 from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.protocol.tlog.tiles import subtree_reader
-from pacekeeper.protocol.tlog.transitions import transition_path
+from pacekeeper.protocol.tlog.transitions import FIRST_RULES, transition_path
 from pacekeeper.v1 import verifier_pb2, verifier_pb2_grpc
 
 DEADLINE_S = 5.0

@@ -25,9 +25,7 @@ from pacekeeper.protocol.tlog.merkle import check_consistency, prove_consistency
 from pacekeeper.protocol.tlog.note import Note, parse_note
 from pacekeeper.protocol.tlog.policy import CosignaturePolicy, check_note
 from pacekeeper.protocol.tlog.tiles import subtree_reader
-from pacekeeper.protocol.tlog.transitions import transition_path
-
-FIRST_RULES = 3  # before this version nothing changes the verifiers
+from pacekeeper.protocol.tlog.transitions import FIRST_RULES, transition_path
 
 
 class Transitions:

@@ -21,7 +21,7 @@ from pacekeeper.audit.reading import TreeWalk, read_resource
 from pacekeeper.audit.result import AuditResult, CheckedFinding, Fault
 from pacekeeper.audit.signatures import Read, checked
 from pacekeeper.audit.steady import SteadySource
-from pacekeeper.audit.transitions import FIRST_RULES, Transitions
+from pacekeeper.audit.transitions import Transitions
 from pacekeeper.client.fetch import Source
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.errors import Code, Refused
@@ -30,6 +30,7 @@ from pacekeeper.protocol.replay import State, apply, apply_read, genesis
 from pacekeeper.protocol.tlog.checkpoint import Checkpoint
 from pacekeeper.protocol.tlog.merkle import check_inclusion, leaf_hash, prove_inclusion
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TILE_WIDTH, TilePath, parse_bundle, subtree_reader
+from pacekeeper.protocol.tlog.transitions import FIRST_RULES
 
 Progress = Callable[[int, int], None]
 

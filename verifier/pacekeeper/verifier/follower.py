@@ -57,11 +57,14 @@ class Follower:
     ) -> None:
         self._connect = connect
         self._party, self._ledger, self._findings, self._clock_ms = party, ledger, findings, clock_ms
-        self._silence_s = 2 * ledger.agreement.timing.tick_ms / 1000 + SILENCE_SLACK_S
         self._outbox: asyncio.Queue[log_pb2.CosignRequest | None] = asyncio.Queue()
         self._pause_s = BACKOFF_S[0]
         self.connected = False
         self.refusing = ""
+
+    @property
+    def _silence_s(self) -> float:
+        return 2 * self._ledger.present.timing.tick_ms / 1000 + SILENCE_SLACK_S
 
     async def run(self) -> None:
         """Keep a stream open. Raises Refused(unsafe-state) when the own state cannot be trusted any more.

@@ -23,6 +23,7 @@ from pacekeeper.protocol.tlog.encoding import parse_decimal
 from pacekeeper.protocol.tlog.policy import CheckedCheckpoint, CosignaturePolicy, check_checkpoint, check_note
 
 PREFIX: Final = "transition/"
+FIRST_RULES: Final = 3  # the first rules version under which an entry can change the verifiers
 
 
 class PolicyChain:
