@@ -45,7 +45,7 @@ def outcome_of(state: State, act: Act) -> Agreement:
 
 def perform(state: State, act: Act, time_ms: int, index: int) -> None:
     """Do an act at a log time, brought out by the entry with this index. Raises Refused if it cannot be done now."""
-    agreement = outcome_of(state, act)
+    before, agreement = state.agreement, outcome_of(state, act)
     # Nothing is refused from here on.
     state.agreement = agreement
     state.members = members_of(agreement, state.members)
@@ -55,3 +55,5 @@ def perform(state: State, act: Act, time_ms: int, index: int) -> None:
             membership.accede(state, act, time_ms)
         case Exit():
             membership.leave(state, act, time_ms)
+        case Amendment():
+            amendments.amend(state, before, act, time_ms, index)

@@ -29,8 +29,9 @@ def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], 
     """
     low, high = change
     for watch in state.watches[lab]:
-        if period < watch.first:
-            continue  # SPEC commitments-52: a new cap MUST NOT count what was before it
+        # SPEC commitments-52: a new cap MUST NOT count what was before it, nor one that is gone what is after it.
+        if not watch.first <= period <= watch.last:
+            continue
         total = watch.window.extend(period, low, high)
         if total is None:
             ends = watch.window.add(period, change)
@@ -50,7 +51,7 @@ def _judge_window(state: State, watch: Watch, ends: list[tuple[int, Bounds]], fo
     for end, bounds in ends:
         cap = watch.cap_at(end)
         outcome = compare(bounds, cap.limit)
-        if end == window.latest:
+        if end == window.latest and watch.goes_on:
             _note_present(status, outcome, end)
         if _judge(state, cap, subject, status, end, end, outcome, bounds):
             found.append(_violation(state, watch.kind, subject, end, cap, bounds))
@@ -69,12 +70,18 @@ def judge_runs(state: State, runs: Iterable[Run], period: int, found: list[Viola
     ]
     if not wanting:
         return
-    for cap in state.run_caps:
+    for held in state.run_caps:
         for run in wanting:
-            if not cap.subjects or run.lab in cap.subjects:
+            # SPEC commitments-51: a changed limit MUST count only for what ends in a period that begins after it.
+            cap = held.cap_at(run.last_period)
+            if cap is not None and _is_on(cap, run):
                 _judge_run(state, cap, run, period, found)
     for run in wanting:
         _note_clear(state, run)
+
+
+def _is_on(cap: Cap, run: Run) -> bool:
+    return not cap.subjects or run.lab in cap.subjects
 
 
 def _judge_run(state: State, cap: Cap, run: Run, period: int, found: list[Violation]) -> None:
@@ -92,9 +99,14 @@ def _judge_run(state: State, cap: Cap, run: Run, period: int, found: list[Violat
 
 def _note_clear(state: State, run: Run) -> None:
     """Remember up to where no run cap has anything to say, so that nearly every judgement ends at one comparison."""
-    caps = [cap for cap in state.run_caps if not cap.subjects or run.lab in cap.subjects]
-    clear = all(state.cap_status[cap.id, run.name].is_clear for cap in caps)
-    run.clear_to = min((cap.limit for cap in caps), default=_NO_LIMIT) if clear else -1
+    limits, clear = [_NO_LIMIT], True
+    for held in state.run_caps:
+        present = held.cap_at(run.last_period)
+        if any(cap is not None and _is_on(cap, run) for cap in (present, held.cap)):
+            status = state.cap_status.get((held.id, run.name))
+            clear = clear and status is not None and status.is_clear
+            limits += [cap.limit for cap in held.versions()]
+    run.clear_to = min(limits) if clear else -1
 
 
 def resolve(
@@ -104,9 +116,7 @@ def resolve(
 
     SPEC compute-5: an outcome indeterminate for the agreed number of periods MUST count as exceeded.
     """
-    status = state.cap_status.get((cap_id, subject))
-    if status is None:
-        return  # the cap went with an amendment
+    status = state.cap_status[cap_id, subject]
     matter = _WHOLE_LIFE if "/" in subject else period
     undecided = status.undecided.get(matter)
     if undecided is None or undecided.since != period:

@@ -43,7 +43,7 @@ def apply_attestation(
             raise Refused(Code.PERIOD_SKIPPED, f"period {lab.next_period} has neither attestation nor gap")
         raise Refused(Code.PERIOD_TAKEN, f"period {period} is accounted for; a correction mends it")
     _check_over(state, lab, period)
-    account, changes = _make_account(state, lab, said, statement_id)
+    account, changes = _make_account(state, lab, link, said, statement_id)
     # Nothing is refused from here on.
     _extend_chain(lab, link, statement_id, state.size)
     if in_order:
@@ -97,7 +97,7 @@ def apply_correction(
     # SPEC chain-6: a correction MUST name the account in force of a period that is still open.
     if not closed and (old is None or old.id != statement.corrects):
         raise Refused(Code.BAD_CORRECTION, f"that is not the account in force of period {period}")
-    account, changes = _make_account(state, lab, said, statement_id)
+    account, changes = _make_account(state, lab, link, said, statement_id)
     _extend_chain(lab, link, statement_id, state.size)
     if closed or old is None:
         lab.expired += 1
@@ -154,24 +154,41 @@ def _extend_chain(lab: LabState, link: LinkReading, statement_id: bytes, index: 
     lab.last_index = index
 
 
-def check_margins(state: State, margins: Mapping[int, int]) -> None:
+def check_margins(state: State, margins: Mapping[int, int], period: int, as_of: int | None = None) -> None:
     """Refuse a method that the agreement does not admit, or a margin that it does not.
 
     SPEC compute-8: a margin MUST be within what the agreement allows for its method.
+    SPEC commitments-54: margins amended since the statement's as_of, or since its period began, MUST be those that held
+    before as well, until the period of the amendment is closed; what is about a closed period counts for nothing.
     """
     allowed = state.agreement.margins
     for method, margin_ppm in margins.items():
         if margin_ppm > allowed.get(method, -1):
-            raise Refused(Code.MARGIN_TOO_WIDE, "the agreement does not allow that margin for that method")
+            break
+    else:
+        return
+    if state.agreement.rules_version > 2 and state.is_closed(period):
+        return
+    for old in state.superseded_margins:
+        unseen = period <= old.period or (as_of is not None and as_of <= old.amended_at)
+        if unseen and not state.is_closed(old.period) and _within(margins, old.margins):
+            return
+    raise Refused(Code.MARGIN_TOO_WIDE, "the agreement does not allow that margin for that method")
+
+
+def _within(margins: Mapping[int, int], allowed: Mapping[int, int]) -> bool:
+    return all(margin_ppm <= allowed.get(method, -1) for method, margin_ppm in margins.items())
 
 
 _Changes = list[tuple[Run, int, int]]  # runs with what is added to their lower and upper bound
 
 
-def _make_account(state: State, lab: LabState, said: Reading, statement_id: bytes) -> tuple[Account, _Changes]:
+def _make_account(
+    state: State, lab: LabState, link: LinkReading, said: Reading, statement_id: bytes
+) -> tuple[Account, _Changes]:
     """Return the account of a period, and what its runs get by it."""
     _, figures, margins, used_ms, training_ms, figures_ms, chips, splits, _ = said
-    check_margins(state, margins)
+    check_margins(state, margins, said.period, link.as_of)
     if splits and splits[-1] >= state.agreement.calendar.period_ms:
         raise Refused(Code.BAD_FIELD, "an account is split outside its period")
     changes: _Changes = []

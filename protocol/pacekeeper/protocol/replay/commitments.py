@@ -51,15 +51,20 @@ def apply_pledge(state: State, statement: pb.Pledge, _id: bytes, _found: list[Vi
     standing = registry.standing(statement.commitment)
     if statement.digest != standing.terms.digest:
         raise Refused(Code.BAD_COMMITMENT, f'"{statement.commitment}" has another document than the one pledged to')
+    told = registry.clean_periods()
     _tell_clean_periods(state, standing, [*standing.pledges, statement.participant])
-    registry.pledge(
-        statement.participant,
-        statement.commitment,
-        read_alternatives(statement),
-        state.size,
-        state.last_time_ms,
-        round_number=statement.round,
-    )
+    try:
+        registry.pledge(
+            statement.participant,
+            statement.commitment,
+            read_alternatives(statement),
+            state.size,
+            state.last_time_ms,
+            round_number=statement.round,
+        )
+    except Refused:
+        registry.restore_clean_periods(told)  # SPEC replay-11: a refusal MUST have no effect, on a log as on a replay
+        raise
     follow_up(state)
 
 

@@ -61,7 +61,7 @@ def apply_record(
         raise Refused(Code.PERIOD_NOT_OVER, f"period {period} has not begun")
     if state.is_closed(period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no checkpoint record any more")
-    check_margins(state, reading.margins)
+    check_margins(state, reading.margins, period)
     own = interval(reading.amount, reading.margin_ppm)
     if own.high < state.attested_before(run, period).low:
         raise Refused(Code.CHECKPOINT_REGRESSES, "the record is below what was attested for the periods before it")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -23,8 +23,9 @@ from pacekeeper.protocol.documents.model import Lab, Party
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.keys import key_id
 from pacekeeper.protocol.replay.facts import Violation, VoidEntry
-from pacekeeper.protocol.replay.judgements import CapStatus, Conduct
+from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, RunCap
 from pacekeeper.protocol.replay.labs import LabState
+from pacekeeper.protocol.replay.terms import describe_terms
 from pacekeeper.protocol.replay.watches import watches_of
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -47,6 +48,14 @@ class FindingEntry:
 
     index: int
     statement: pb.Finding
+
+
+class SupersededMargins(NamedTuple):
+    """Margins that held until an amendment: the entry that brought it out, by index, and the period of that time."""
+
+    amended_at: int
+    period: int
+    margins: Mapping[int, int]
 
 
 class Projection(NamedTuple):
@@ -84,7 +93,9 @@ class State:
         first = max(0, agreement.period_of(founded_ms))
         self.first_period = first
         self.labs = {lab.id: LabState(lab.id, lab.party, first, first) for lab in agreement.labs}
-        self.run_caps = [cap for cap in agreement.caps if cap.kind == "run"]
+        self.run_caps = [RunCap(cap.id, cap) for cap in agreement.caps if cap.kind == "run"]
+        self.cap_ids = {cap.id for cap in agreement.caps}  # that there are or ever were
+        self.superseded_margins: list[SupersededMargins] = []
         self.watches = watches_of(agreement, 0, {})
         self.cap_status: dict[tuple[str, str], CapStatus] = {}
         self.deadlines: list[tuple[int, str, str, int]] = []
@@ -220,6 +231,7 @@ class State:
             "silences": [list(silence) for silence in self.silences],
             "deadlines": sorted(self.deadlines),
             **({"commitments": self._describe_commitments()} if self.agreement.rules_version > 1 else {}),
+            **({"terms": describe_terms(self)} if self.agreement.rules_version > 2 else {}),
         }
 
     def _describe_commitments(self) -> dict[str, object]:
