@@ -8,7 +8,7 @@ is found is good if its key is the pinned one (transport-3), whoever brought it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +17,10 @@ import structlog
 from pacekeeper.client.bundle import read_certificate, transport_pins
 from pacekeeper.client.errors import ConfigError, TemporaryFailure
 from pacekeeper.client.pins import fetch_certificate
-from pacekeeper.client.tls import LOG_URI, check_certificate, verifier_uri
-from pacekeeper.protocol.documents.model import Agreement
+from pacekeeper.client.tls import LOG_URI, check_certificate, lab_uri, verifier_uri
+from pacekeeper.protocol.documents.model import Agreement, Lab
 from pacekeeper.protocol.errors import Refused
+from pacekeeper.protocol.replay import State
 
 LOOK_EVERY_S: Final = 2.0  # for a certificate that is missing
 DEADLINE_S: Final = 2.0  # for one verifier to show its own
@@ -29,6 +30,12 @@ _log = structlog.get_logger(__name__)
 Pin = tuple[str, bytes]
 
 
+def owing_labs(state: State) -> frozenset[str]:
+    """Return the labs that have left the agreement and keep their keys for what they owe: they may still call."""
+    keyed = {authority.owner for authority in state.keyring.values() if authority.role == "lab"}
+    return frozenset(keyed - {lab.id for lab in state.agreement.labs})
+
+
 class Certificates:
     """Found certificates by (URI, pin). trusted() is for any thread, all else for the event loop."""
 
@@ -36,14 +43,23 @@ class Certificates:
         """directory: the bundle's. founders: (URI, pin, PEM) of those in the bundle."""
         self._directory = directory
         self._found: dict[Pin, bytes] = {(uri, pin): pem for uri, pin, pem in founders}
+        self._labs: dict[str, Lab] = {}
         self._addresses: dict[Pin, str] = {}
         self._wanted: list[Pin] = []
         self._trusted: tuple[bytes, ...] = ()
         self._changed = asyncio.Event()
 
-    def follow(self, agreements: Sequence[Agreement]) -> list[Pin]:
-        """Trust the members of these agreements from now on, and nobody else; return their identities and pins."""
+    def remember(self, labs: Iterable[Lab]) -> None:
+        """Take note of labs that were members, in case one has left and owes accounts."""
+        self._labs.update((lab.id, lab) for lab in labs)
+
+    def follow(self, agreements: Sequence[Agreement], owing: Iterable[str] = ()) -> list[Pin]:
+        """Trust the members of these agreements and the labs that owe, and nobody else; return identities and pins."""
+        for agreement in agreements:
+            self.remember(agreement.labs)
         pins = dict.fromkeys(pin for agreement in agreements for pin in transport_pins(agreement).items())
+        left = [self._labs[lab] for lab in owing if lab in self._labs]
+        pins |= dict.fromkeys((lab_uri(lab.id), lab.tls_spki) for lab in left)
         self._wanted = [pin for pin in pins if pin[0] != LOG_URI]
         self._addresses = {
             (verifier_uri(party.id), party.verifier.tls_spki): party.verifier.address

@@ -23,7 +23,7 @@ from pacekeeper.log.published import PublishedTree
 from pacekeeper.log.publisher import Publisher
 from pacekeeper.log.store.port import Head, Store
 from pacekeeper.protocol import keys
-from pacekeeper.protocol.documents.model import Agreement
+from pacekeeper.protocol.documents.model import Agreement, Lab
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import State, Void, apply, genesis
 from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
@@ -38,6 +38,7 @@ class Recovered:
     """A log as the store has it: its replayed state, its tree and the published part of it.
 
     agreement, before: in force in the published tree, and, if it is one over a change of the verifiers, before that.
+    labs: every lab that ever was a member.
     """
 
     state: State
@@ -45,6 +46,7 @@ class Recovered:
     published: PublishedTree | None
     agreement: Agreement
     before: Agreement
+    labs: tuple[Lab, ...]
 
 
 def refuse_if_marked(state_directory: Path) -> None:
@@ -98,7 +100,9 @@ def recover(store: Store, publisher: Publisher, founding: Agreement) -> Recovere
         raise Refused(Code.UNSAFE_STATE, "the store is the log of another agreement than the bundle's")
     publisher.restore(chain.transitions)
     published = publisher.publish(note) if note is not None else None
-    return Recovered(replay.state, replay.frontier, published, chain.agreement, chain.before)
+    return Recovered(
+        replay.state, replay.frontier, published, chain.agreement, chain.before, tuple(replay.labs.values())
+    )
 
 
 def check_head(head: Head | None, frontier: Frontier, state: State | None) -> None:
@@ -121,6 +125,8 @@ class _Replay:
     def __init__(self, published_size: int) -> None:
         self.frontier = Frontier()
         self.state: State | None = None
+        self.labs: dict[str, Lab] = {}
+        self._agreement: Agreement | None = None
         self._published_size = published_size
 
     def take(self, entries: list[bytes]) -> None:
@@ -130,11 +136,18 @@ class _Replay:
         rest = entries
         if self.state is None:
             self.state, rest = genesis(entries[0]), entries[1:]
+            self._remember(self.state.agreement)
         for entry in rest:
             outcome = apply(self.state, entry, verify=verify)
+            if self.state.agreement is not self._agreement:
+                self._remember(self.state.agreement)
             if isinstance(outcome, Void):
                 # The log let it in, so that it stays; everyone who replays will hold it against this log.
                 _log.error("entry is void", index=outcome.index, code=outcome.code)
+
+    def _remember(self, agreement: Agreement) -> None:
+        self._agreement = agreement
+        self.labs.update((lab.id, lab) for lab in agreement.labs)
 
 
 def _pinned(_key: bytes, _message: bytes, _signature: bytes) -> bool:

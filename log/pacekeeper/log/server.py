@@ -24,7 +24,7 @@ import structlog
 
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.tls import SERVER_OPTIONS, PeerCheck, changing_server_credentials
-from pacekeeper.log.certificates import Certificates
+from pacekeeper.log.certificates import Certificates, owing_labs
 from pacekeeper.log.clock import SystemClock
 from pacekeeper.log.cosign import CosignStreams
 from pacekeeper.log.files import PublicFiles
@@ -136,6 +136,8 @@ class _Log:
         self._certificates = Certificates(files.bundle_path, [(uri, pins[uri], pem) for uri, pem in founders.items()])
         self._peers = peers = Peers(PeerCheck(pins))
         self._witnessing.membership_changed = self._follow_membership
+        self._certificates.remember(recovered.labs)
+        self._witnessing.owing = owing_labs(recovered.state)
         self._follow_membership()
         self._service = LogService(
             self._writer,
@@ -158,7 +160,8 @@ class _Log:
 
         SPEC transport-22: who may call MUST follow from the agreement in force, newcomers from their accession on.
         """
-        self._peers.repin(self._certificates.follow(self._witnessing.witnesses.agreements()))
+        witnessing = self._witnessing
+        self._peers.repin(self._certificates.follow(witnessing.witnesses.agreements(), witnessing.owing))
 
     async def run(self, ready: Callable[[dict[str, object]], None] | None) -> None:
         """Serve until a signal, or until a part fails."""

@@ -68,6 +68,7 @@ class Witnessing:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self.changed = Signal()
         self.nudge: Callable[[], None] = lambda: None
+        self.owing: frozenset[str] = frozenset()  # labs that have left, and still account for what they owe
         self.membership_changed: Callable[[], None] = lambda: None  # whose verifiers and labs may call
 
     def conditions(self) -> Conditions:
@@ -81,7 +82,8 @@ class Witnessing:
         """Take note of a commit and of conflicts that the sequencer has seen."""
         if done.head is not None:
             self.head = done.head
-            if done.agreement is not self.witnesses.coming:
+            if done.agreement is not self.witnesses.coming or done.owing != self.owing:
+                self.owing = done.owing
                 self.witnesses.advance(done.agreement)
                 self.membership_changed()
             if self._oldest_ms is None:

@@ -35,6 +35,7 @@ from pacekeeper.client.bundle import Bundle, load_bundle
 from pacekeeper.client.collector import settle
 from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.fetch import open_source
 from pacekeeper.client.keyfiles import load_key, read_private
 from pacekeeper.client.newcomers import find_party
 from pacekeeper.client.submit import LogClient
@@ -53,6 +54,7 @@ from pacekeeper.protocol.tlog.policy import CosignaturePolicy
 from pacekeeper.verifier.findings import Findings
 from pacekeeper.verifier.follower import Follower
 from pacekeeper.verifier.gossip import Gossip
+from pacekeeper.verifier.joining import Joining
 from pacekeeper.verifier.ledger import Ledger, cosigner
 from pacekeeper.verifier.marker import KeyMarker
 from pacekeeper.verifier.publish import Publisher
@@ -90,6 +92,10 @@ class Identity:
     cosign_key: SigningKey
     tls_key: bytes
     tls_certificate: bytes
+
+    @property
+    def is_founder(self) -> bool:
+        return any(party.id == self.party.id for party in self.bundle.agreement.parties)
 
 
 def run(config_path: Path, *, ready: Ready | None = None) -> None:
@@ -226,11 +232,23 @@ async def _serve(
         if ready is not None:
             ready(facts)
         try:
-            await _until(stop, follower.run(), publisher.run(), gossip.run())
+            await _until(stop, _follow(identity, ledger, follower), publisher.run(), gossip.run())
         finally:
             await server.stop(_STOP_S)
             (directory / "ready").unlink(missing_ok=True)
         ledger.flush()
+
+
+async def _follow(identity: Identity, ledger: Ledger, follower: Follower) -> None:
+    """Follow the log: a newcomer its public files at first, and its stream from the accession on."""
+    if not identity.is_founder and not ledger.witness.size:
+        source = open_source(ledger.agreement.log.url)
+        try:
+            await Joining(source, identity.party.id, ledger, clock_ms).run()
+        finally:
+            source.close()
+        _log.info("the party has acceded", party=identity.party.id, size=ledger.size)
+    await follower.run()
 
 
 def clock_ms() -> int:

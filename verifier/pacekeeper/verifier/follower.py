@@ -29,6 +29,8 @@ BACKOFF_S: Final = (0.2, 2.0)  # first and longest pause between two streams: a 
 GOODBYE_S: Final = 1.0  # for a last refusal to reach the log
 SILENCE_SLACK_S: Final = 30.0  # beyond two tick intervals without a word, the stream is taken for dead
 MAX_BATCH_ENTRIES: Final = 65_536  # smaller entries than real ones could make millions of one message
+LEFT_PAUSE_S: Final = 10.0  # between two looks whether the log still needs a verifier whose party has left
+NOT_A_PARTY: Final = "not-a-party"  # in the status, where a refusal's code stands otherwise
 _SLICE: Final = 32  # entries replayed, some 3 ms, between two looks at clock and status
 # The log rejects the size that hello named: what no cosignature covers is given up, or it would do so for ever.
 _REJECTIONS: Final = frozenset(
@@ -82,6 +84,11 @@ class Follower:
             except TimeoutError:
                 _log.warning("stream ended", code="silence", why=f"nothing heard for {self._silence_s:.0f} s")
             self._ledger.flush()
+            if not self._ledger.is_party(self._party):
+                # The log asked as long as the transition needed it; now it does not let it in any more.
+                self.refusing = NOT_A_PARTY
+                await asyncio.sleep(LEFT_PAUSE_S)
+                continue
             await asyncio.sleep(self._pause_s * random.uniform(0.75, 1.25))  # noqa: S311
             self._pause_s = min(self._pause_s * 2, BACKOFF_S[1])
 
