@@ -37,22 +37,27 @@ class PublicFiles:
 
         SPEC log-12: a full tile that differs from the stored entries MUST stop the log; it MUST NOT be overwritten.
         """
-        self._put_for_ever(self.directory / str(tile), data, "the stored entries")
+        path = self.directory / str(tile)
+        present = read_if_there(path)
+        if present == data:
+            return
+        if present is not None and len(present) >= len(data):
+            raise Refused(Code.UNSAFE_STATE, f"{path} differs from the stored entries; check the disk, then remove it")
+        _write(path, data, durable=True)
 
     def put_transition(self, number: int, note: bytes) -> None:
         """Have a transition checkpoint on disk, like a full tile: it never changes.
 
         SPEC transition-7: a kept transition checkpoint that differs from the stored one MUST stop the log.
         """
-        self._put_for_ever(self.directory / transition_path(number), note, "the one in the store")
-
-    def _put_for_ever(self, path: Path, data: bytes, wanted: str) -> None:
+        path = self.directory / transition_path(number)
         present = read_if_there(path)
-        if present == data:
-            return
-        if present is not None and len(present) >= len(data):
-            raise Refused(Code.UNSAFE_STATE, f"{path} differs from {wanted}; check the disk, then remove it")
-        _write(path, data, durable=True)
+        if present is not None and not note.startswith(present):
+            raise Refused(
+                Code.UNSAFE_STATE, f"{path} differs from the one in the store; check the disk, then remove it"
+            )
+        if present != note:
+            _write(path, note, durable=True)
 
     def put_partials(self, files: Iterable[File]) -> None:
         """Have these partial tiles on disk. Those of the publication before stay for readers under way."""
