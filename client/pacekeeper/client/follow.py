@@ -125,7 +125,7 @@ class Follower:
 
     def _open(self, note: bytes) -> CheckedCheckpoint:
         try:
-            return self._chain.open(note)
+            return self._chain.check(note)
         except Refused as refused:
             if self._own() == self._chain.policy:
                 raise

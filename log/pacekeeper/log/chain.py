@@ -62,6 +62,7 @@ class StoredChain:
     def reach(self, size: int, root: bytes, agreement: Agreement) -> None:
         """Check the checkpoints of this size against the tree's root and the agreement in force in it.
 
+        SPEC transition-13: a log MUST NOT start unless its stored checkpoints are a chain from the founding agreement.
         Refused(unsafe-state) names the first that does not hold.
         """
         while self._waiting and self._waiting[0].size <= size:
@@ -79,7 +80,7 @@ class StoredChain:
             self.transitions.append((size, kept.note))
             self._crossed.append(agreement)
             return
-        checked = self._policies.open(kept.note)
+        checked = self._policies.check(kept.note)
         if checked.checkpoint.root != root:
             raise Refused(Code.WRONG_ROOT, f"entries 0 to {size - 1} are not what was published")
         if self._policies.policy != agreement.policy():

@@ -47,24 +47,24 @@ def test_a_transition_needs_the_quorum_before_and_the_one_after() -> None:
     for signers, code in (("abc", Code.BAD_TRANSITION), ("cde", Code.NO_QUORUM), ("e", Code.NO_QUORUM)):
         chain = PolicyChain(OLD)
         with pytest.raises(Refused) as refused:
-            chain.settle(chain.open(note(7, signers)), NEW)
+            chain.settle(chain.check(note(7, signers)), NEW)
         assert refused.value.code is code
         assert (chain.policy, chain.size, chain.transitions) == (OLD, 0, 0)
     chain = PolicyChain(OLD)
-    assert chain.settle(chain.open(note(7, "bcd")), NEW) is True
+    assert chain.settle(chain.check(note(7, "bcd")), NEW) is True
     assert (chain.policy, chain.transitions) == (NEW, 1)
     with pytest.raises(Refused) as refused:
-        chain.open(note(8, "abd"))
+        chain.check(note(8, "abd"))
     assert refused.value.code is Code.NO_QUORUM
-    assert chain.settle(chain.open(note(8, "cde")), NEW) is False
+    assert chain.settle(chain.check(note(8, "cde")), NEW) is False
 
 
 def test_what_is_known_of_the_verifiers_at_each_size() -> None:
     """SPEC transition-12: a receipt over an earlier tree is judged by who were verifiers then."""
     chain = PolicyChain(OLD)
-    chain.settle(chain.open(note(3, "abc")), OLD)
-    chain.settle(chain.open(note(7, "bcd")), NEW)
-    chain.settle(chain.open(note(9, "cde")), NEW)
+    chain.settle(chain.check(note(3, "abc")), OLD)
+    chain.settle(chain.check(note(7, "bcd")), NEW)
+    chain.settle(chain.check(note(9, "cde")), NEW)
     assert [chain.policy_at(size) for size in (0, 3, 6, 7, 9, 10**9)] == [OLD, OLD, OLD, NEW, NEW, NEW]
 
 
@@ -130,7 +130,7 @@ def test_a_chain_is_accepted_exactly_if_every_link_has_both_quorums(founding: St
     followed = PolicyChain(founding.own)
     try:
         for size, step in enumerate(chain, start=1):
-            followed.settle(followed.open(note(size, step.signers)), step.own)
+            followed.settle(followed.check(note(size, step.signers)), step.own)
         accepted = True
     except Refused:
         accepted = False
@@ -193,7 +193,7 @@ def _meets(signers: frozenset[str], terms: Terms) -> bool:
     if key not in _known:
         chain = PolicyChain(policy("".join(sorted(members)), quorum))
         try:
-            chain.open(note(5, "".join(sorted(signers))))
+            chain.check(note(5, "".join(sorted(signers))))
             _known[key] = True
         except Refused:
             _known[key] = False
@@ -214,5 +214,5 @@ def test_a_long_random_chain_is_followed_to_its_end() -> None:
         before = set(members)
         members = set(dice.sample(PARTIES, dice.randint(2, 5)))
         own = policy("".join(sorted(members)), len(members) // 2 + 1)
-        chain.settle(chain.open(note(size, "".join(sorted(before | members)))), own)
+        chain.settle(chain.check(note(size, "".join(sorted(before | members)))), own)
         assert chain.policy_at(size) == own == chain.policy

@@ -35,7 +35,10 @@ class Joining:
     def __init__(self, source: Source, party: str, ledger: Ledger, clock_ms: Callable[[], int]) -> None:
         self._source, self._party, self._ledger, self._clock_ms = source, party, ledger, clock_ms
         # Its own reading begins at entry 0 after each start; what is stored already is not taken again.
-        self._follower = StaticFollower(source, ledger.agreement.policy(), self._policy)
+        self._follower = self._anew()
+
+    def _anew(self) -> StaticFollower:
+        return StaticFollower(self._source, self._ledger.agreement.policy(), self._policy)
 
     def _policy(self) -> CosignaturePolicy:
         return self._ledger.policy_at(self._follower.size)
@@ -54,6 +57,7 @@ class Joining:
                 if refused.code is Code.UNSAFE_STATE:
                     raise
                 _log.warning("the public log does not verify", code=refused.code.value, why=printable(refused.message))
+                self._follower = self._anew()
             if not self._ledger.is_party(self._party):
                 await asyncio.sleep(EVERY_S)
 

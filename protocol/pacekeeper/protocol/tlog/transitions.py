@@ -5,7 +5,7 @@ chain, and each link of it is held by the policy before: a checkpoint is accepte
 accepted one's tree and the policy of its own. Where these differ it is a transition checkpoint and bears both quorums.
 
     chain = PolicyChain(founding.policy())
-    checked = chain.open(note)                            # the quorum that is known vouches: replay up to its size
+    checked = chain.check(note)                           # the quorum that is known vouches: replay up to its size
     chain.settle(checked, state.agreement.policy())       # and so does that of its own tree
 
 What the chain shows: with at most f liars among each set of verifiers that was in force, nobody accepts another chain.
@@ -47,7 +47,7 @@ class PolicyChain:
         """Return the policy of the tree of a size; beyond what was followed, the last that is known."""
         return self._policies[bisect_right(self._sizes, size) - 1]
 
-    def open(self, note: bytes) -> CheckedCheckpoint:
+    def check(self, note: bytes) -> CheckedCheckpoint:
         """Return a checkpoint whose entries may be replayed, since the quorum that is known has cosigned it.
 
         SPEC transition-1: a checkpoint MUST meet the policy of the tree of the last checkpoint that was accepted.
@@ -56,7 +56,7 @@ class PolicyChain:
         return check_checkpoint(note, self.policy)
 
     def settle(self, checked: CheckedCheckpoint, own: CosignaturePolicy) -> bool:
-        """Accept an opened checkpoint whose tree has this policy; whether it is a transition.
+        """Accept a checked checkpoint whose tree has this policy; whether it is a transition.
 
         Refused(bad-transition) if it does not meet that policy as well; the chain then stays where it was.
         SPEC transition-2: a checkpoint MUST meet the policy of its own tree, too.
@@ -81,7 +81,7 @@ class PolicyChain:
         SPEC transition-3: transition checkpoints MUST be ascending in size, each over another policy than the one
         before it, with the root of the log's own entries.
         """
-        checked = self.open(note)
+        checked = self.check(note)
         size = checked.checkpoint.size
         if size <= self.size:
             raise Refused(Code.BAD_TRANSITION, f"it covers {size} entries, no more than the checkpoint before it")
