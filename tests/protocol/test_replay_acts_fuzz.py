@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from membership_world import MembershipWorld, new_lab, newcomer
 from wire import messages
@@ -82,12 +83,27 @@ def statement_of(world: MembershipWorld, step: Step) -> tuple[Any, str]:
     return pb.ComputeAttestation(**common, lab=state.id, link=link, account=account), state.id
 
 
-def envelope_of(world: MembershipWorld, step: Step) -> envelope_pb2.Envelope:
-    statement, who = statement_of(world, step)
-    return world.seal(statement, world.keys.lab(who) if who in LABS else world.keys.party(who))
+def moves(world: MembershipWorld, step: Step) -> Iterator[envelope_pb2.Envelope]:
+    """What a step puts before the log: a statement, or an act that a quorum agrees on at once."""
+    _, who, number, _ = step
+    if step[0] != "agree":
+        statement, signer = statement_of(world, step)
+        yield world.seal(statement, world.keys.lab(signer) if signer in LABS else world.keys.party(signer))
+        return
+    agreement = world.state.agreement
+    parties = [party.id for party in agreement.parties]
+    parties = (parties[who % len(parties) :] + parties)[: agreement.quorum.quorum]
+    proposal = pb.Commitment(agreement=agreement.fingerprint, proposer=parties[0], document=act_of(world, number))
+    yield world.seal(proposal, world.keys.party(parties[0]))
+    for party in parties:
+        [*_, standing] = [None, *world.state.commitments.standings().values()]
+        if standing is not None:
+            name, digest = standing.terms.id, standing.terms.digest
+            pledge = pb.Pledge(agreement=agreement.fingerprint, participant=party, commitment=name, digest=digest)
+            yield world.seal(pledge, world.keys.party(party))
 
 
-KINDS = ["propose", "pledge", "pledge", "pledge", "attest", "attest", "attest", "declare", "gap", "correct"]
+KINDS = ["agree", "agree", "agree", "propose", "pledge", "attest", "attest", "attest", "declare", "gap", "correct"]
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(KINDS),
@@ -95,8 +111,31 @@ STEPS = st.lists(
         st.integers(0, 8),
         st.sampled_from([0, 0, 1, 1_000, 11_000, 30_000, 100_000]),
     ),
+    min_size=6,
     max_size=50,
 )
+
+
+def ticked(world: MembershipWorld, at: int) -> None:
+    while world.needs_tick(at):
+        tick = world.sealed_tick()
+        tick_ms = min(at, world.state.last_time_ms + world.agreement.timing.tick_ms)
+        admit(world.state, read_envelope(tick), tick_ms)
+        world.entries.append(encode_entry(tick_ms, tick))
+
+
+def decide(world: MembershipWorld, envelope: envelope_pb2.Envelope, at: int) -> None:
+    """Have the log decide, and see that a replay decides the same."""
+    before = world.state.describe()
+    void = apply(fresh(world.state), encode_entry(at, envelope))
+    if isinstance(void, Applied):
+        admit(world.state, read_envelope(envelope), at)
+        world.entries.append(encode_entry(at, envelope))
+        return
+    with pytest.raises(Refused) as caught:
+        admit(world.state, read_envelope(envelope), at)
+    assert (void.code, void.message) == (caught.value.code, caught.value.message)
+    assert world.state.describe() == before
 
 
 @settings(max_examples=80, deadline=None)
@@ -106,22 +145,9 @@ def test_acts_are_one_decision_of_log_and_replay(steps: list[Step]) -> None:
     world = MembershipWorld(caps=CAPS)
     for step in steps:
         at = world.state.last_time_ms + step[3]
-        while world.needs_tick(at):
-            tick = world.sealed_tick()
-            tick_ms = min(at, world.state.last_time_ms + world.agreement.timing.tick_ms)
-            admit(world.state, read_envelope(tick), tick_ms)
-            world.entries.append(encode_entry(tick_ms, tick))
-        envelope = envelope_of(world, step)
-        before = world.state.describe()
-        void = apply(fresh(world.state), encode_entry(at, envelope))
-        if isinstance(void, Void):
-            with pytest.raises(Refused) as caught:
-                admit(world.state, read_envelope(envelope), at)
-            assert (void.code, void.message) == (caught.value.code, caught.value.message)
-            assert world.state.describe() == before
-            continue
-        admit(world.state, read_envelope(envelope), at)
-        world.entries.append(encode_entry(at, envelope))
+        ticked(world, at)
+        for envelope in moves(world, step):
+            decide(world, envelope, at)
         agreement = world.state.agreement
         q, n, f = agreement.quorum.quorum, len(agreement.parties), agreement.quorum.liars
         assert agreement.quorum.verifiers == n
@@ -131,6 +157,7 @@ def test_acts_are_one_decision_of_log_and_replay(steps: list[Step]) -> None:
         assert {authority.owner for authority in world.state.keyring.values() if authority.role == "party"} == {
             party.id for party in agreement.parties
         }
+    event(f"{len(world.state.acts)} acts done")
     again = world.replayed()
     assert again.void_count == 0
     assert again.digest() == world.state.digest()

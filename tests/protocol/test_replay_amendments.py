@@ -295,7 +295,9 @@ def test_an_amended_cap_on_somebody_who_leaves_first_is_not_performed() -> None:
     world = Story(RUN_CAP)
     at = world.start(0) + 10_000
     world.agree(world.exit("sudland", "an-exit", (2, 0)), at)
-    world.agree(world.amendment("of-caps", cap=[{**LAB_CAP, "subjects": ["meridian"]}]), at, ("norland", "eastholm"))
+    world.agree(
+        world.amendment("of-caps", cap=[{**LAB_CAP, "subjects": ["meridian"]}]), at, ("norland", "westmere", "eastholm")
+    )
     world.to(at + DELAY_MS)
     assert world.story("of-caps")[-1] == "not-performed"
     assert [cap.id for cap in world.state.agreement.caps] == ["run"]

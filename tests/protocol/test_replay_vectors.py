@@ -145,9 +145,10 @@ def acts() -> World:
     world = MembershipWorld(caps=[cap])
     world.declare("borealis", "run-1", at=world.start(0))
     leaving, again = world.exit("eastholm", "one-exit", (2, 0)), world.exit("eastholm", "two-exits", (2, 0))
-    own = world.exit("sudland", "own-exit", (2, 0))
-    for document, others in ((leaving, "sudland"), (again, "westmere"), (own, "sudland")):
-        world.agree(document, world.start(0) + 10_000, ("norland", others))
+    for document in (leaving, again):
+        world.agree(document, world.start(0) + 10_000)
+    world.to(world.start(0) + 30_000)
+    world.agree(world.exit("sudland", "own-exit", (2, 0), own=True), world.start(0) + 30_000, ("sudland",))
     world.to(world.end(0))
     world.attest("borealis", 0, {"run-1": 900})
     world.attest("meridian", 0, {})

@@ -35,6 +35,7 @@ from pacekeeper.node.permits import Permits
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.runs import RunPlan
 from pacekeeper.node.signer import open_file_signer
+from pacekeeper.node.terms import Terms
 from pacekeeper.protocol import envelope
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.keys import SigningKey
@@ -93,7 +94,7 @@ class AdmittingLog(ScriptedLog):
     def append(self, data: bytes) -> log_pb2.Sequenced:
         if statement_id(data) not in self.places:
             due, silence = self.state.next_deadline_ms(), self._now_ms() - self.state.last_time_ms
-            if (due is not None and due <= self._now_ms()) or silence > self.people.agreement.timing.tick_ms:
+            if (due is not None and due <= self._now_ms()) or silence > self.state.agreement.timing.tick_ms:
                 self.tick()
             self._admit(data)
             return log_pb2.Sequenced(index=len(self.entries) - 1, sequenced_at_ms=self.state.last_time_ms)
@@ -254,8 +255,8 @@ class Bench:
         signer = open_file_signer(settings.key, settings.lab.key)
         path = settings.state / "journal"
         self.book = open_book(path, self.agreement.fingerprint, settings.lab.id, signer, clock)
-        self.desk = Desk(self.book, settings, clock)
         self.reader = Reader(self.book, self.client, settings.lab, clock)
+        self.desk = Desk(self.book, settings, Terms(settings, self.reader), clock)
         self.outbox = Outbox(self.book, self.client, clock)
         self.keeper = Keeper(self.book, self.desk, self.reader, settings, clock)
         self.catchup = CatchUp(self.book, self.desk, settings, clock)

@@ -5,6 +5,7 @@ Example: enact(bench.log, pause_document()); await bench.run_to(...); bench.perm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from commitments import build_commitment
@@ -30,13 +31,13 @@ def slow_down_document(*, ident: str = "slow", rate: str = "1e9 FLOP/s", wind_do
     return build_commitment("slow-down", ident, entry=entry, slow_down={"rate": rate, "wind_down": wind_down}, **more)
 
 
-def enact(log: AdmittingLog, document: bytes) -> str:
+def enact(log: AdmittingLog, document: bytes, parties: Sequence[str] = PARTIES) -> str:
     """Propose a commitment and pledge what its rule needs; return its id. It is then pending."""
     terms = compile_commitment(document, log.state.members)
     fingerprint = log.people.agreement.fingerprint
     statement: Any = pb.Commitment(agreement=fingerprint, proposer=PARTIES[0], document=document)
     log.append(encode(seal(statement, [log.people.keys.party(PARTIES[0])])))
-    for party in PARTIES:
+    for party in parties:
         statement = pb.Pledge(agreement=fingerprint, participant=party, commitment=terms.id, digest=terms.digest)
         log.append(encode(seal(statement, [log.people.keys.party(party)])))
     return terms.id

@@ -1,4 +1,4 @@
-"""A scripted log on which parties and labs join and leave and terms are amended, by commitments that are performed.
+"""A scripted log on which parties and labs join and leave and terms are amended, by a quorum's commitments.
 
 Example: world.perform(world.exit("eastholm"), at=world.start(1)) proposes and pledges; the exit is done 10 s later.
 """
@@ -49,18 +49,20 @@ def new_lab(lab: str, party: str) -> Lab:
 
 
 class MembershipWorld(World):
-    """Four parties, a lab each of the first two. Acts are proposed and pledged to by two parties at once."""
+    """Four parties, a lab each of the first two. Acts are proposed and pledged to by a quorum of the parties at once,
+    the first that there are unless others are named."""
 
     def __init__(self, **document: Any) -> None:
         super().__init__(**{**CALENDAR, **document})
 
     def act(self, kind: str, ident: str, *, text: str = "", **tables: Any) -> bytes:
-        """A commitment that is performed 10 s after two parties have pledged."""
+        """A commitment that is performed 10 s after a quorum of the parties has pledged."""
         entry = {
-            "parties": 2,
+            "parties": self.state.agreement.quorum.quorum,
             "pledges_by": format_time(self.state.last_time_ms + 1_000_000),
             "delay": "10 s",
             "notice": "0 s",
+            **tables.pop("entry", {}),
         }
         document = build_commitment(kind, ident, entry=entry, **tables)
         return document.replace(b"[entry]", text.encode() + b"\n[entry]") if text else document
@@ -75,8 +77,12 @@ class MembershipWorld(World):
         text = "\n".join([*map(format_party, parties), *map(format_lab, labs)])
         return self.act("accession", ident, text=text + "\n" + _quorum(quorum))
 
-    def exit(self, party: str, ident: str = "", quorum: tuple[int, int] | None = None) -> bytes:
-        return self.act("exit", ident or f"exit-{party}", text=_quorum(quorum), exit={"party": party})
+    def exit(
+        self, party: str, ident: str = "", quorum: tuple[int, int] | None = None, *, own: bool = False, **entry: Any
+    ) -> bytes:
+        """own: decided by the party that leaves, and not by a quorum."""
+        rule = {"parties": None, "named": [party], **entry} if own else entry
+        return self.act("exit", ident or f"exit-{party}", text=_quorum(quorum), exit={"party": party}, entry=rule)
 
     def amendment(self, ident: str = "change", **tables: Any) -> bytes:
         return self.act("amendment", ident, without=["timing"] if "timing" not in tables else [], **tables)
@@ -101,13 +107,14 @@ class MembershipWorld(World):
         )
         return self.say(statement, who, at)
 
-    def agree(self, document: bytes, at: int, who: Sequence[str] = ("norland", "sudland")) -> None:
+    def agree(self, document: bytes, at: int, who: Sequence[str] = ()) -> None:
         """Propose it and pledge to it; it is performed DELAY_MS later."""
         self.to(at)
+        who = who or [party.id for party in self.state.agreement.parties][: self.state.agreement.quorum.quorum]
         for outcome in (self.propose(document, at, who[0]), *(self.pledge(document, one, at) for one in who)):
             assert isinstance(outcome, Applied), outcome
 
-    def perform(self, document: bytes, at: int, who: Sequence[str] = ("norland", "sudland")) -> int:
+    def perform(self, document: bytes, at: int, who: Sequence[str] = ()) -> int:
         """As agree, and wait until it is done. Returns when."""
         self.agree(document, at, who)
         self.to(at + DELAY_MS)

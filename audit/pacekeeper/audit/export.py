@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from pacekeeper.audit.acts import export_agreement
 from pacekeeper.audit.report import (
     CANNOT_SHOW,
     describe_change,
@@ -61,6 +62,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
         "founded_ms": state.founded_ms,
         "last_time_ms": state.last_time_ms,
         "state_digest": state.digest().hex(),
+        "agreement": export_agreement(state),
         "labs": [
             {
                 "lab": lab.id,
@@ -72,6 +74,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
                 "expired": lab.expired,
                 "gaps": sorted(lab.gaps),
                 "missing": sorted(lab.missing),
+                "last_period": lab.last_period,
                 "compute": lab_total(state, lab.id)._asdict(),
             }
             for lab in state.labs.values()

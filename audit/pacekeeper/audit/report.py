@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
+from pacekeeper.audit.acts import every_lab, tell_agreement
 from pacekeeper.audit.result import AuditResult, Change, CheckedFinding, Exit
 from pacekeeper.audit.story import CONDUCT, conduct_under, describe_now, headline, tell_story
 from pacekeeper.protocol.commitments.standing import Standing
@@ -112,9 +113,14 @@ def describe_change(change: Change) -> str:
 
 def _record(result: AuditResult, state: State) -> Iterator[str]:
     agreement = state.agreement
+    if state.acts:
+        yield ""
+        yield "Agreement in force"
+        for sentence in tell_agreement(state):
+            yield f"  {sentence}"
     yield ""
     yield "Labs"
-    for lab in agreement.labs:
+    for lab in every_lab(state).values():
         yield from _lab(state, lab)
     yield ""
     yield "Caps"
@@ -153,6 +159,8 @@ def _lab(state: State, lab: Lab) -> Iterator[str]:
     yield f"    compute {_range(total)} in {count_of(len(known.runs), 'run')}"
     if known.expired:
         yield f"    {count_of(known.expired, 'statement')} came after the period had closed, and count for nothing"
+    if known.last_period is not None:
+        yield f"    has left the agreement, and gives accounts up to period {known.last_period}"
     if known.gaps:
         yield f"    gaps declared and not filled: {_periods(known.gaps)}"
     if known.missing:

@@ -46,6 +46,7 @@ from pacekeeper.node.requests import answer_requests, leave_request, read_answer
 from pacekeeper.node.runs import RunPlan
 from pacekeeper.node.signer import open_file_signer
 from pacekeeper.node.status import LabStatus, describe_job, describe_uncounted, read_status, write_status
+from pacekeeper.node.terms import FOUNDER, Terms
 from pacekeeper.node.training_gate import TrainingGate, start_gate
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.text import printable
@@ -140,11 +141,11 @@ class LabNode:
 
     def __init__(self, settings: LabSettings, book: Book, log: LogClient, clock: Clock) -> None:
         self._settings = settings
-        self._agreement = settings.agreement
         self._book = book
         self._clock = clock
-        self._desk = Desk(book, settings, clock)
         self._reader = Reader(book, log, settings.lab, clock)
+        self._terms = Terms(settings, self._reader)
+        self._desk = Desk(book, settings, self._terms, clock)
         self._outbox = Outbox(book, log, clock)
         self._permits = Permits(book, self._desk, self._reader, settings, clock)
         self._keeper = Keeper(book, self._desk, self._reader, settings, clock)
@@ -159,7 +160,7 @@ class LabNode:
             loop.add_signal_handler(number, self.stop)
         self._keeper.start()
         self._catchup.scan()
-        service = TrainingGate(self._desk, self._book, self._permits, self._agreement)
+        service = TrainingGate(self._desk, self._book, self._permits, self._settings.agreement)
         gate = await start_gate(self._settings.socket, service)
         facts: dict[str, object] = {"pid": os.getpid(), "socket": str(self._settings.socket)}
         ready_path = self._settings.state / "ready"
@@ -233,15 +234,15 @@ class LabNode:
         ledger = self._book.ledger
         period = ledger.next_period
         if period is None and ledger.seen is not None:
-            period = first_period(self._agreement, ledger.seen.founded_ms)
+            period = first_period(self._terms.agreement, ledger.seen.founded_ms, self._terms.membership() or FOUNDER)
         last = ledger.last_delivered
         return LabStatus(
             lab=self._settings.lab.id,
-            agreement=self._agreement.fingerprint.hex(),
+            agreement=self._settings.agreement.fingerprint.hex(),
             pid=os.getpid(),
             at_ms=self._clock.now_ms(),
             next_period=period,
-            next_due_ms=None if period is None else self._agreement.due_ms(period),
+            next_due_ms=None if period is None else self._terms.agreement.due_ms(period),
             sequence=ledger.sequence,
             outbox=len(ledger.unsent),
             log_size=max(self._reader.size, ledger.tree_size),
@@ -264,6 +265,7 @@ class LabNode:
             self._reader.problem,
             self._keeper.problem,
             self._keeper.clock_problem,
+            self._terms.problem(),
             self._problem,
         ]
         refused = [

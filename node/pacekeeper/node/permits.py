@@ -18,8 +18,10 @@ from pacekeeper.node.desk import Desk
 from pacekeeper.node.gate import LEAD_MS, Decision, Hold, Proceed, Throttle, decide
 from pacekeeper.node.ledger import Job, Run
 from pacekeeper.node.reader import Reader
+from pacekeeper.node.terms import Terms
 from pacekeeper.protocol.commitments.constraints import Constraints
 from pacekeeper.protocol.compute.bounds import NOTHING, interval
+from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.readings import read_estimates
 from pacekeeper.protocol.replay import State
 from pacekeeper.protocol.units import PPM, flop_to_unit
@@ -43,13 +45,17 @@ class Permits:
         self._ledger = book.ledger
         self._desk = desk
         self._reader = reader
-        self._agreement = settings.agreement
+        self._terms = Terms(settings, reader)
         self._lab = settings.lab.id
         self._clock = clock
         self._told: dict[str, Standing] = {}
         self._counted_ms = -_COUNT_EVERY_MS
         self._sharing: set[str] = set()
         self._given: dict[str, int] = {}  # of a rate, by job
+
+    @property
+    def _agreement(self) -> Agreement:
+        return self._terms.agreement
 
     def decide(self, job_id: str) -> Decision:
         """Return what a job of the ledger may do now."""

@@ -110,7 +110,8 @@ def _signed_by_lab(signed: Signed, lab: str, state: State, verify: Verify) -> bo
     if len(signed.signatures) != 1:
         return False
     [(key_id, signature)] = signed.signatures
-    authority = state.keyring.get(key_id)
+    # SPEC commitments-55: who has left MUST answer for what its key signed.
+    authority = state.keyring.get(key_id) or state.former_keys.get(key_id)
     return (
         authority is not None
         and (authority.role, authority.owner) == ("lab", lab)

@@ -54,6 +54,7 @@ def check_members(commitment: Commitment, tables: list[Table], members: Members)
     yield from _check_lease(commitment, tables, members)
     yield from _check_act(commitment, tables, members)
     yield from _check_quorum(commitment, tables, members)
+    yield from _check_deciders(commitment, tables, members)
 
 
 def _check_scope(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:
@@ -175,6 +176,19 @@ def _check_quorum(commitment: Commitment, tables: list[Table], members: Members)
         line = line_in(tables, "quorum", "quorum") if named else line_in(tables, "commitment", "kind")
         message = f"quorum: {q} of the {n} that there would be, {f} of them lying, is none; say in [quorum] which is"
         yield DocumentError(line, message)
+
+
+def _check_deciders(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:
+    # SPEC commitments-56: an accession, exit or amendment MUST ask for as many parties as a quorum of verifiers, by
+    # number or by name; an exit may ask for the party that leaves instead.
+    act, rule = commitment.act, commitment.entry.rule
+    if members.quorum is None or not isinstance(act, Accession | Exit | Amendment):
+        return
+    own = isinstance(act, Exit) and act.party in rule.named
+    if not own and max(rule.parties, len(rule.named & members.parties)) < members.quorum.quorum:
+        alone = ", or the one that leaves, by name" if isinstance(act, Exit) else ""
+        message = f"parties: this is decided by at least a quorum of the parties, {members.quorum.quorum}{alone}"
+        yield DocumentError(line_in(tables, "entry", "parties"), message)
 
 
 def _check_new_keys(

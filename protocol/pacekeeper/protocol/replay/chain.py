@@ -169,10 +169,8 @@ def check_margins(state: State, margins: Mapping[int, int], period: int, as_of: 
         return
     if state.agreement.rules_version > 2 and state.is_closed(period):
         return
-    for old in state.superseded_margins:
-        unseen = period <= old.period or (as_of is not None and as_of <= old.amended_at)
-        if unseen and not state.is_closed(old.period) and _within(margins, old.margins):
-            return
+    if any(_within(margins, allowed) for allowed in state.margins_for(period, as_of)):
+        return
     raise Refused(Code.MARGIN_TOO_WIDE, "the agreement does not allow that margin for that method")
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pacekeeper.protocol.commitments.entry import entry_ms
 from pacekeeper.protocol.commitments.lifecycle import PLEDGES
 from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.commitments.statements import read_alternatives, read_report
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment import compile_commitment
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay import acts
+from pacekeeper.protocol.replay import acts, membership
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
@@ -38,6 +39,7 @@ def apply_commitment(
         raise Refused(Code.BAD_COMMITMENT, f"rules version {version} does not judge or perform {terms.kind}")
     if terms.act is not None:
         acts.outcome_of(state, terms.act)
+        membership.check_notice(state, terms, state.last_time_ms, entry_ms(terms.entry, state.last_time_ms))
     state.commitments.propose(terms, statement.proposer, state.size, state.last_time_ms)
     follow_up(state)
 
@@ -120,10 +122,15 @@ def follow_up(state: State) -> None:
     registry = state.commitments
     while performed := registry.performed():
         for act in performed:
+            standing = registry.standing(act.commitment)
+            assert standing.met_ms is not None
             try:
+                membership.check_notice(state, standing.terms, standing.met_ms, act.time_ms)
                 acts.perform(state, act.act, act.time_ms, act.index)
             except Refused:
                 registry.undone(act)
+            else:
+                state.acts.append(act)
     for deadline in registry.deadlines():
         state.push_deadline(deadline.kind, deadline.subject, 0, deadline.time_ms)
 

@@ -10,12 +10,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from pacekeeper.protocol.documents.commitment_model import Accession, Exit
+from pacekeeper.protocol.commitments.standing import Standing
+from pacekeeper.protocol.commitments.transitions import Phase
+from pacekeeper.protocol.commitments.withdrawal import effect_ms
+from pacekeeper.protocol.documents.commitment_model import Accession, Commitment, Exit
 from pacekeeper.protocol.documents.model import Agreement, Cap, Lab, Party, Quorum
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.limits import MAX_TIME_MS
 from pacekeeper.protocol.replay.labs import LabState
 from pacekeeper.protocol.replay.state import State, authorities_of
 from pacekeeper.protocol.replay.watches import watches_of
+from pacekeeper.protocol.units import format_time
 
 FORGET: Final = "exit"  # the deadline at which a lab that has left owes nothing any more
 
@@ -68,6 +73,35 @@ def _without(cap: Cap, gone: set[str]) -> Cap | None:
     return replace(cap, subjects=subjects) if subjects else None
 
 
+def check_notice(state: State, terms: Commitment, noticed_ms: int, done_ms: int) -> None:
+    """Refuse the exit of a party that decides on it itself, if it is done before what binds it could be left.
+
+    SPEC commitments-57: such an exit MUST NOT be done before the party and its labs could have left every commitment
+    that binds them, by a withdrawal given when the exit was decided.
+    """
+    act = terms.act
+    if not isinstance(act, Exit) or act.party not in terms.entry.rule.named:
+        return
+    leaving = {act.party, *(lab.id for lab in state.agreement.labs if lab.party == act.party)}
+    for standing in state.commitments.standings().values():
+        for who in sorted(leaving & standing.bound.keys()) if standing.live and standing.terms.measure else ():
+            free_ms = standing.leaving.get(who) or _free_ms(standing, noticed_ms)
+            if free_ms > done_ms:
+                sentence = f'"{standing.terms.id}" binds {who} until {format_time(free_ms)}, if the exit is its notice'
+                raise Refused(Code.BAD_COMMITMENT, sentence)
+
+
+def _free_ms(standing: Standing, noticed_ms: int) -> int:
+    """When a withdrawal given at a time, or as soon as it can be, takes effect."""
+    rule, in_force_ms = standing.terms.withdrawal, standing.in_force_ms or 0
+    if standing.phase is not Phase.PENDING and rule.not_before_ms:
+        noticed_ms = max(noticed_ms, in_force_ms + rule.not_before_ms)
+    try:
+        return effect_ms(standing.terms, standing.phase, standing.in_force_ms, noticed_ms, "exit")
+    except Refused:
+        return MAX_TIME_MS
+
+
 def accede(state: State, act: Accession, time_ms: int) -> None:
     """Give those that have acceded their keys and their place; the agreement in force has them already.
 
@@ -90,9 +124,7 @@ def leave(state: State, act: Exit, time_ms: int) -> None:
     accounts of the periods that had begun by then, and nothing later.
     """
     last = state.next_period(time_ms) - 1
-    for key_id, authority in list(state.keyring.items()):
-        if authority.owner == act.party and authority.role in ("party", "verifier"):
-            del state.keyring[key_id]
+    _retire(state, act.party)
     for lab in state.labs.values():
         if lab.party == act.party:
             lab.last_period = last
@@ -104,8 +136,12 @@ def forget(state: State, lab_id: str, period: int, due_ms: int) -> None:
     if not state.is_closed(period):
         state.push_deadline(FORGET, lab_id, period, due_ms + 1)
         return
-    for key_id, authority in list(state.keyring.items()):
-        if authority.owner == lab_id and authority.role == "lab":
-            del state.keyring[key_id]
+    _retire(state, lab_id)
     state.labs[lab_id].accounts.clear()
     state.watches.pop(lab_id, None)
+
+
+def _retire(state: State, owner: str) -> None:
+    """Take the keys of who has left out of the keyring. What they signed stays theirs, for evidence of it."""
+    for key_id in [key_id for key_id, authority in state.keyring.items() if authority.owner == owner]:
+        state.former_keys[key_id] = state.keyring.pop(key_id)

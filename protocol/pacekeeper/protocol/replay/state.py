@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from pacekeeper.protocol.commitments.book import Performed
 from pacekeeper.protocol.commitments.registry import Registry
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
 from pacekeeper.protocol.compute.calendar import Silences
@@ -76,6 +77,7 @@ class State:
         self.last_time_ms = founded_ms
         self.keyring: dict[bytes, Authority] = authorities_of(agreement.parties, agreement.labs)
         self.keyring[key_id(agreement.log.statement_key)] = Authority("log", "log", agreement.log.statement_key)
+        self.former_keys: dict[bytes, Authority] = {}  # of parties, verifiers and labs that have left
         self.lineage = Lineage()
         self.violations: list[Violation] = []
         self.voids: list[VoidEntry] = []
@@ -86,6 +88,7 @@ class State:
         self.understated: set[int] = set()  # leaf indices of checkpoint records that were found understated
         self.ticks = 0
         self.members = members_of(agreement)
+        self.acts: list[Performed] = []  # what was done to the agreement, in order
         self.joined: dict[str, int] = {}  # who has acceded -> the first period of theirs that counts
         self.commitments = Registry(self.members)
         self.unclean: dict[str, int] = {}  # participant -> the period after the last one with a violation of its
@@ -122,6 +125,15 @@ class State:
         closes_ms = self.agreement.fill_in_ms(period)
         # A silence only ever moves it on, so most periods are open without a look at any.
         return self.last_time_ms > closes_ms and self.last_time_ms > self.silences.shift(closes_ms)
+
+    def margins_for(self, period: int, as_of: int | None = None) -> Iterator[Mapping[int, int]]:
+        """Each set of margins that a figure about a period may keep to: those in force, then those that were amended
+        after the tree that it cites, or since the period began, as long as the period of the amendment is open."""
+        yield self.agreement.margins
+        for old in self.superseded_margins:
+            unseen = period <= old.period or (as_of is not None and as_of <= old.amended_at)
+            if unseen and not self.is_closed(old.period):
+                yield old.margins
 
     def convict(self, found: list[Violation]) -> None:
         """Record violations that an entry brought out."""

@@ -20,6 +20,7 @@ def describe_terms(state: State) -> dict[str, object]:
     watches = {(watch.cap.id, watch.subject, watch.first, watch.last): watch for watch in each_watch(state.watches)}
     return {
         "agreement": _agreement(state.agreement),
+        "acts": [[act.commitment, act.index, act.time_ms] for act in state.acts],
         "keyring": sorted([key_id.hex(), who.role, who.owner] for key_id, who in state.keyring.items()),
         "members": [sorted(members.parties), sorted(members.labs.items()), members.tolerance_ms],
         "former": sorted(members.former),
