@@ -2,7 +2,7 @@
 
 Example:
     newcomer = Newcomer.make(site, "highmark")
-    await act(site, accession("welcome", [newcomer.party], quorum=(4, 1)), ("norland", "sudland"))
+    await act(site, accession("welcome", [newcomer], (4, 1)), ("norland", "sudland", "eastholm"))
 """
 
 from __future__ import annotations
@@ -81,27 +81,27 @@ class Newcomer:
             write_config(home / "lab.toml", 'accession = "accession.md"\n' + text)
 
 
-def accession(ident: str, newcomers: Sequence[Newcomer], quorum: tuple[int, int]) -> bytes:
-    parties = [format_party(newcomer.party) for newcomer in newcomers]
+def accession(ident: str, newcomers: Sequence[Newcomer], quorum: tuple[int, int], parties: int = 3) -> bytes:
+    joining = [format_party(newcomer.party) for newcomer in newcomers]
     labs = [format_lab(lab) for newcomer in newcomers for lab in newcomer.labs]
-    return _document("accession", ident, "\n".join([*parties, *labs, _quorum(quorum)]))
+    return _document("accession", ident, "\n".join([*joining, *labs, _quorum(quorum)]), parties)
 
 
-def leaving(ident: str, party: str, quorum: tuple[int, int]) -> bytes:
-    return _document("exit", ident, _quorum(quorum), exit={"party": party})
+def leaving(ident: str, party: str, quorum: tuple[int, int], parties: int = 3) -> bytes:
+    return _document("exit", ident, _quorum(quorum), parties, exit={"party": party})
 
 
-def amended_quorum(ident: str, quorum: tuple[int, int]) -> bytes:
-    return _document("amendment", ident, _quorum(quorum), without=["timing"])
+def amended_quorum(ident: str, quorum: tuple[int, int], parties: int = 3) -> bytes:
+    return _document("amendment", ident, _quorum(quorum), parties, without=["timing"])
 
 
 def _quorum(numbers: tuple[int, int]) -> str:
     return write_tables({"quorum": {"quorum": numbers[0], "liars": numbers[1]}})
 
 
-def _document(kind: str, ident: str, text: str, **tables: object) -> bytes:
+def _document(kind: str, ident: str, text: str, parties: int, **tables: object) -> bytes:
     by = format_time((int(time.time()) + 3_600) * 1000)
-    entry = {"parties": 2, "pledges_by": by, "delay": DELAY, "notice": "0 s"}
+    entry = {"parties": parties, "pledges_by": by, "delay": DELAY, "notice": "0 s"}
     document = build_commitment(kind, ident, entry=entry, **tables)  # type: ignore[arg-type]
     return document.replace(b"[entry]", text.encode() + b"\n[entry]")
 
@@ -118,7 +118,10 @@ def act_statements(fingerprint: bytes, document: bytes, ident: str, who: Sequenc
 async def act(
     site: Site, document: bytes, who: Sequence[str], caller: str = "verifier-norland"
 ) -> list[WitnessedReceipt]:
-    """Propose a commitment and pledge to it; it is performed two seconds later. Returns the receipts."""
+    """Propose a commitment and pledge to it; it is performed two seconds later. Returns the receipts.
+
+    A change of the agreement is decided by at least a quorum of its parties.
+    """
     ident = document.split(b'id = "', 1)[1].split(b'"', 1)[0].decode()
     receipts = []
     async with LogClient(site.agreement.log.address, site.credentials(caller), site.agreement) as client:

@@ -20,7 +20,10 @@ from pacekeeper.audit.export import export
 from pacekeeper.audit.live import cross_check
 from pacekeeper.audit.result import AuditResult, Exit
 from pacekeeper.audit.verify import audit
+from pacekeeper.cli.asking import ask_verifier
+from pacekeeper.client.bundle import certificate_file
 from pacekeeper.client.fetch import open_source
+from pacekeeper.client.tls import lab_uri
 from pacekeeper.log.fsck import fsck
 from pacekeeper.node.status import read_status
 from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
@@ -47,10 +50,15 @@ def note_of(site: Site, name: str) -> tuple[int, set[str]]:
     return parse_checkpoint(note.text).size, {line.name.removesuffix(".example/verifier") for line in note.signatures}
 
 
-def delivered(site: Site) -> int:
-    """The log index of what the lab last had a verified receipt for."""
-    status = read_status(site.home(f"lab-{LAB}") / "lab.toml")
+def delivered(site: Site, lab: str = LAB) -> int:
+    """The log index of what a lab last had a verified receipt for."""
+    status = read_status(site.home(f"lab-{lab}") / "lab.toml")
     return -1 if status is None or status.last_index is None else status.last_index
+
+
+def entries_of(site: Site, party: str) -> int:
+    """How many entries a verifier has stored and replayed."""
+    return int(str(ask_verifier(site.home(f"verifier-{party}") / "verifier.toml")["entries"]))
 
 
 def audited(location: str, site: Site, *, ask: bool = False) -> tuple[AuditResult, list[str]]:
@@ -65,32 +73,40 @@ def audited(location: str, site: Site, *, ask: bool = False) -> tuple[AuditResul
 def test_parties_come_and_go_and_everybody_follows(tmp_path: Path) -> None:
     """SPEC transition-1, SPEC transition-5, SPEC transport-22: with receipts and audits that hold throughout."""
     site = found_site(tmp_path / "site", {LAB: "norland"}, BRISK_TERMS)
-    newcomer = Newcomer.make(site, "highmark")
-    document = accession("welcome", [newcomer], (4, 1))
+    newcomer = Newcomer.make(site, "highmark", "zephyr")
+    document = accession("welcome", [newcomer], (4, 1), parties=4)
     newcomer.configure(site, document)
     founders = ("log", *site.verifiers)
     with Processes(site) as running:
         running.start_role(*founders)
         running.wait_ready(*founders)
-        running.start_role(f"lab-{LAB}", "verifier-highmark")
-        running.wait_ready(f"lab-{LAB}", "verifier-highmark")
+        others = (f"lab-{LAB}", "verifier-highmark", "lab-zephyr")
+        running.start_role(*others)
+        running.wait_ready(*others)
 
-        asyncio.run(act(site, amended_quorum("stricter", (4, 0)), ("norland", "sudland")))
+        asyncio.run(act(site, amended_quorum("stricter", (4, 0)), ("norland", "sudland", "eastholm")))
         wait(lambda: note_of(site, "transition/1")[0], running)
         assert len(note_of(site, "transition/1")[1]) == 5, "the log and four verifiers"
 
-        asyncio.run(act(site, document, ("norland", "sudland")))
+        first, _ = note_of(site, "transition/1")
+        wait(lambda: entries_of(site, "highmark") >= first, running)
+        assert ask_verifier(site.home("verifier-highmark") / "verifier.toml")["cosigned"] == "nothing yet"
+        # A lab is no server: its certificate is handed over as a file. The verifier's is found at its address.
+        handed = site.root / "bundle" / certificate_file(lab_uri("zephyr"))
+        shutil.copy(site.home("lab-zephyr") / "keys/tls.crt.pem", handed)
+        asyncio.run(act(site, document, ("norland", "sudland", "eastholm", "westmere")))
         wait(lambda: note_of(site, "transition/2")[0], running)
         running.kill("log")
         running.start_role("log")
         running.wait_ready("log")
         wait(lambda: "highmark" in note_of(site, "checkpoint")[1], running)
 
-        farewell = leaving("farewell", "westmere", (3, 1))
-        asyncio.run(act(site, farewell, ("norland", "sudland"), caller="verifier-highmark"))
+        farewell = leaving("farewell", "westmere", (3, 1), parties=4)
+        asyncio.run(act(site, farewell, ("norland", "sudland", "eastholm", "highmark"), caller="verifier-highmark"))
         wait(lambda: note_of(site, "transition/3")[0], running)
         last, _ = note_of(site, "transition/3")
         wait(lambda: delivered(site) > last, running)
+        wait(lambda: delivered(site, "zephyr") > last, running)
         wait(lambda: note_of(site, "checkpoint")[0] > last + 3, running)
         assert "westmere" not in note_of(site, "checkpoint")[1]
 
@@ -101,7 +117,8 @@ def test_parties_come_and_go_and_everybody_follows(tmp_path: Path) -> None:
         assert [change.after.quorum.quorum for change in result.changes] == [4, 4, 3]
         assert result.head is not None
         assert not {"westmere"} & {*result.head.cosigners, *result.head.absent}
-        for name in (f"lab-{LAB}", "log"):
+        assert "zephyr" in {lab.id for lab in result.agreement.labs}  # type: ignore[union-attr]
+        for name in (f"lab-{LAB}", "lab-zephyr", "log"):
             assert running.finish(name) == 0
     assert fsck(site.state("log")) == []
     shutil.copytree(site.state("log"), tmp_path / "elsewhere")

@@ -6,6 +6,7 @@ founder's are with the agreement's. Whether the accession is performed the log s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pacekeeper.client.errors import ConfigError
@@ -13,19 +14,18 @@ from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment import compile_commitment
 from pacekeeper.protocol.documents.commitment_model import Accession
-from pacekeeper.protocol.documents.model import Agreement, Lab, Party
+from pacekeeper.protocol.documents.model import Agreement
 
 
-def find_party(agreement: Agreement, party: str, accession: Path | None) -> Party | None:
-    """Return a party's terms, from the founding agreement or an accession's document. ConfigError for a bad one."""
-    joining = () if accession is None else read_accession(accession).parties
-    return next((known for known in (*agreement.parties, *joining) if known.id == party), None)
+def with_newcomers(agreement: Agreement, accession: Path | None) -> Agreement:
+    """Return a founding agreement as it is once this accession's document is performed; itself if there is none.
 
-
-def find_lab(agreement: Agreement, lab: str, accession: Path | None) -> Lab | None:
-    """Return a lab's terms, from the founding agreement or from an accession's document. ConfigError for a bad one."""
-    joining = () if accession is None else read_accession(accession).labs
-    return next((known for known in (*agreement.labs, *joining) if known.id == lab), None)
+    For looking up one's own terms. ConfigError for a bad document.
+    """
+    if accession is None:
+        return agreement
+    joining = read_accession(accession)
+    return replace(agreement, parties=agreement.parties + joining.parties, labs=agreement.labs + joining.labs)
 
 
 def read_accession(path: Path) -> Accession:

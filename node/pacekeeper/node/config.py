@@ -37,7 +37,7 @@ import msgspec
 from pacekeeper.client.bundle import Bundle, load_bundle
 from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
-from pacekeeper.client.newcomers import find_lab
+from pacekeeper.client.newcomers import with_newcomers
 from pacekeeper.node.records import Pool
 from pacekeeper.protocol import limits, units
 from pacekeeper.protocol.documents.agreement import Agreement, Lab
@@ -117,7 +117,9 @@ def load_settings(path: Path) -> LabSettings:
     """Return the settings of a lab. ConfigError names the file and the key that is wrong."""
     config = load_config(path, LabConfig)
     bundle = load_bundle(resolve(path, config.bundle))
-    lab = find_lab(bundle.agreement, config.lab, resolve(path, config.accession) if config.accession else None)
+    accession = resolve(path, config.accession) if config.accession else None
+    labs = with_newcomers(bundle.agreement, accession).labs
+    lab = next((lab for lab in labs if lab.id == config.lab), None)
     if lab is None:
         raise ConfigError(f'{path}: lab: the agreement has no lab "{printable(config.lab, 64)}"')
     if any(period < 0 for period in config.drill.hold_periods):

@@ -37,7 +37,7 @@ from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.fetch import open_source
 from pacekeeper.client.keyfiles import load_key, read_private
-from pacekeeper.client.newcomers import find_party
+from pacekeeper.client.newcomers import with_newcomers
 from pacekeeper.client.submit import LogClient
 from pacekeeper.client.tls import (
     CHANNEL_OPTIONS,
@@ -125,7 +125,8 @@ def load_identity(config_path: Path, config: VerifierConfig) -> Identity:
     """Load keys and bundle. ConfigError where one is not the agreement's, Refused(unsafe-state) for a bad key file."""
     bundle = load_bundle(resolve(config_path, config.bundle))
     accession = resolve(config_path, config.accession) if config.accession else None
-    party = find_party(bundle.agreement, config.party, accession)
+    parties = with_newcomers(bundle.agreement, accession).parties
+    party = next((party for party in parties if party.id == config.party), None)
     if party is None:
         raise ConfigError(f'{config_path}: party: the agreement has no party "{config.party}"')
     identity = Identity(

@@ -38,13 +38,13 @@ def init(
     from pacekeeper.cli.configs import LAB, accession_line, relative, write_checked
     from pacekeeper.client.bundle import load_bundle
     from pacekeeper.client.errors import ConfigError
-    from pacekeeper.client.newcomers import find_lab
+    from pacekeeper.client.newcomers import with_newcomers
     from pacekeeper.node.config import load_settings
     from pacekeeper.protocol.units import format_percent
     from pacekeeper.v1 import statements_pb2 as pb
 
     loaded = load_bundle(bundle)
-    if find_lab(loaded.agreement, lab, accession) is None:
+    if lab not in {known.id for known in with_newcomers(loaded.agreement, accession).labs}:
         raise ConfigError(f'the agreement has no lab "{lab}"')
     config = directory / "lab.toml"
     directory.mkdir(parents=True, exist_ok=True)

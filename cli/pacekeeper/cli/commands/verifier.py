@@ -28,11 +28,11 @@ def init(directory: Path, party: str, bundle: Path, keys: Path | None, listen: s
     from pacekeeper.client.bundle import load_bundle
     from pacekeeper.client.config import load_config
     from pacekeeper.client.errors import ConfigError
-    from pacekeeper.client.newcomers import find_party
+    from pacekeeper.client.newcomers import with_newcomers
     from pacekeeper.verifier.daemon import VerifierConfig, load_identity
 
     loaded = load_bundle(bundle)
-    if find_party(loaded.agreement, party, accession) is None:
+    if party not in {known.id for known in with_newcomers(loaded.agreement, accession).parties}:
         raise ConfigError(f'the agreement has no party "{party}"')
     config = directory / "verifier.toml"
     text = VERIFIER.format(
