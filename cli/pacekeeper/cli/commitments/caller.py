@@ -13,7 +13,7 @@ import grpc
 
 from pacekeeper.cli.console import USAGE, Sentence
 from pacekeeper.cli.doctor.subject import Subject, open_subject
-from pacekeeper.client.bundle import Bundle
+from pacekeeper.client.bundle import Bundle, transport_pins
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import load_key, read_private
 from pacekeeper.client.tls import LOG_URI, channel_credentials, check_certificate
@@ -57,7 +57,7 @@ def open_caller(config: Path, key: Path | None, who: str | None, roles: tuple[st
         bundle=subject.bundle,
         credentials=_credentials(subject, subject.bundle),
         key=signing,
-        who=_holder(path, signing, subject.bundle.agreement, who, roles),
+        who=_holder(path, signing, subject.agreement, who, roles),
     )
 
 
@@ -83,7 +83,7 @@ def _holder(path: Path, key: SigningKey, agreement: Agreement, who: str | None, 
 
 
 def _credentials(subject: Subject, bundle: Bundle) -> grpc.ChannelCredentials:
-    pin = bundle.pins.get(subject.uri)
+    pin = transport_pins(subject.agreement).get(subject.uri)
     if pin is None:
         raise ConfigError(f'{subject.config_path}: the agreement has no {subject.role} "{subject.holder}"')
     try:
