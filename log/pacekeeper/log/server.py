@@ -26,9 +26,10 @@ from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.tls import SERVER_OPTIONS, PeerCheck, server_credentials
 from pacekeeper.log.clock import SystemClock
 from pacekeeper.log.cosign import CosignStreams
-from pacekeeper.log.files import PublicFiles
+from pacekeeper.log.files import CHECKPOINT, PublicFiles, read_if_there
 from pacekeeper.log.http import PublicLog
 from pacekeeper.log.lock import StateLock
+from pacekeeper.log.mark import HeadMark, MarkedStore
 from pacekeeper.log.peers import Peers
 from pacekeeper.log.published import PublishedTree
 from pacekeeper.log.publisher import Publisher
@@ -59,12 +60,13 @@ _log = structlog.get_logger(__name__)
 def initialise(config_path: Path) -> None:
     """Sequence the bundle's agreement as entry 0, at this moment. ConfigError if the log has entries already."""
     files = load_files(config_path)
-    with StateLock(files.state):
+    with StateLock(files.state), HeadMark(files.head_mark, files.bundle.agreement.origin) as mark:
         refuse_if_marked(files.state)
         store = SqliteStore(files.store)
         try:
             if store.head() is not None:
                 raise ConfigError(f"{files.store} has entries already; a log is initialised once")
+            mark.refuse_older(None)
             now_ms = SystemClock().now_ms()
             envelope = parse_envelope(files.bundle.entry0)
             entry = frame_entry(now_ms, files.bundle.entry0)
@@ -72,7 +74,9 @@ def initialise(config_path: Path) -> None:
             tree = Frontier()
             tree.append(leaf_hash(entry))
             statement_id = identity(pae(envelope.payload_type, envelope.payload))
-            store.commit(Batch(0, [entry], [statement_id], [], Head(1, tree.root(), now_ms)), None)
+            head = Head(1, tree.root(), now_ms)
+            store.commit(Batch(0, [entry], [statement_id], [], head), None)
+            mark.bind(head)
         finally:
             store.close()
 
@@ -80,11 +84,11 @@ def initialise(config_path: Path) -> None:
 def serve(config_path: Path, *, ready: Callable[[dict[str, object]], None] | None = None) -> None:
     """Run the log until SIGTERM or SIGINT. ready is called once it serves, with what the ready file has."""
     files = load_files(config_path)
-    with StateLock(files.state):
+    with StateLock(files.state), HeadMark(files.head_mark, files.bundle.agreement.origin) as mark:
         refuse_if_marked(files.state)
         (files.state / READY).unlink(missing_ok=True)
         try:
-            asyncio.run(_serve(files, ready))
+            asyncio.run(_serve(files, mark, ready))
         except Refused as refused:
             if refused.code is Code.UNSAFE_STATE and (files.state / READY).exists():
                 mark_unsafe(files.state, refused.message)
@@ -93,10 +97,11 @@ def serve(config_path: Path, *, ready: Callable[[dict[str, object]], None] | Non
             (files.state / READY).unlink(missing_ok=True)
 
 
-async def _serve(files: LogFiles, ready: Callable[[dict[str, object]], None] | None) -> None:
-    store = SqliteStore(files.store)
+async def _serve(files: LogFiles, mark: HeadMark, ready: Callable[[dict[str, object]], None] | None) -> None:
+    store = MarkedStore(SqliteStore(files.store), mark)
     try:
-        log = _Log(files, store)
+        mark.refuse_older(store.head())
+        log = _Log(files, store, mark)
         await log.run(ready)
     finally:
         store.close()
@@ -105,20 +110,22 @@ async def _serve(files: LogFiles, ready: Callable[[dict[str, object]], None] | N
 class _Log:
     """Everything of a running log, tied together."""
 
-    def __init__(self, files: LogFiles, store: Store) -> None:
+    def __init__(self, files: LogFiles, store: Store, mark: HeadMark) -> None:
         agreement = files.bundle.agreement
         self._files = files
         clock = SystemClock()
         public = PublicFiles(files.state / "public")
         publisher = Publisher(store, public, agreement.origin, files.checkpoint_key)
         recovered = _recover(files, store, publisher)
+        mark.refuse_other(store)
         public.sweep()
         tree = recovered.published
         witnesses = Witnesses(agreement.policy(), agreement.quorum.liars, agreement.timing.tolerance_ms)
         if tree is not None:
             witnesses.restore(tree.note, recovered.state.last_time_ms)
         oldest_ms = oldest_unpublished_ms(store, tree.size if tree else 0)
-        self._witnessing = Witnessing(store, publisher, witnesses, clock, tree, oldest_ms)
+        ask = mark.must_ask(store.head())
+        self._witnessing = Witnessing(store, publisher, witnesses, clock, tree, oldest_ms, unconfirmed=ask)
         sequencer = Sequencer(recovered.state, files.statement_key, store.known, store.slot)
         self._writer = Writer(
             store,
@@ -199,10 +206,25 @@ def _recover(files: LogFiles, store: Store, publisher: Publisher) -> Recovered:
         except Refused as refused:
             raise Refused(Code.UNSAFE_STATE, f"the stored checkpoint is damaged: {refused.message}") from refused
         size, root = checkpoint.size, checkpoint.root
+    _refuse_to_unpublish(files, size)
     recovered = recover(store, publisher, size, root)
     if recovered.state.agreement.fingerprint != files.bundle.agreement.fingerprint:
         raise Refused(Code.UNSAFE_STATE, f"{files.store} is the log of another agreement than the bundle's")
     return recovered
+
+
+def _refuse_to_unpublish(files: LogFiles, size: int) -> None:
+    """SPEC log-29: a checkpoint file MUST NOT be replaced by a checkpoint of a smaller tree."""
+    path = files.state / "public" / CHECKPOINT
+    note = read_if_there(path)
+    try:
+        newest = check_checkpoint(note or b"", files.bundle.agreement.policy()).checkpoint.size
+    except Refused:
+        return  # missing or damaged: made again from the store
+    if newest > size:
+        raise Refused(
+            Code.UNSAFE_STATE, f"{path} covers {newest} entries, the store has published {size}: it is an older backup"
+        )
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -45,6 +45,8 @@ class Witnessing:
         clock: Clock,
         published: PublishedTree | None,
         oldest_unpublished_ms: int | None,
+        *,
+        unconfirmed: bool = False,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -53,6 +55,7 @@ class Witnessing:
         self.published = published
         self.head = store.head()
         self._oldest_ms = oldest_unpublished_ms
+        self._unconfirmed = unconfirmed
         self._refresh_wanted = False
         self._refreshed_ms = -witnesses.tolerance_ms
         self._refresh_timer: asyncio.TimerHandle | None = None
@@ -74,7 +77,8 @@ class Witnessing:
         now_ms, monotonic_ms = self._clock.now_ms(), self._clock.monotonic_ms()
         witnesses = self.witnesses
         refresh, self._refresh_wanted = self._refresh_wanted, False
-        return Conditions(self._oldest_ms, witnesses.clocks_disagree(now_ms, monotonic_ms), witnesses.behind(), refresh)
+        disagree = witnesses.clocks_disagree(now_ms, monotonic_ms)
+        return Conditions(self._oldest_ms, disagree, witnesses.behind(), self._unconfirmed, refresh)
 
     def committed(self, done: Committed) -> None:
         """Take note of a commit and of conflicts that the sequencer has seen."""
@@ -132,9 +136,13 @@ class Witnessing:
         witness = self.witnesses.of[party]
         witness.ahead = size > (self.head.size if self.head else 0)
         if witness.ahead:
+            self._wake.set()
             self.nudge()
             raise Refused(Code.UNSAFE_STATE, "the log has fewer entries than this verifier says it holds")
         witness.connected = True
+        if self._unconfirmed and self.witnesses.quorum_connected():
+            self._unconfirmed = False
+            self.nudge()
         _log.info("verifier connected", party=party, size=size)
 
     def detach(self, party: str) -> None:
@@ -182,6 +190,11 @@ class Witnessing:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if self.witnesses.behind():
+                    # SPEC log-28: when more verifiers than may lie hold more entries than the log, it MUST stop.
+                    raise Refused(
+                        Code.UNSAFE_STATE, "verifiers hold more entries than this log: it was restored from a backup"
+                    )
                 if self.witnesses.has_quorum():
                     await self._publish()
                 await self._propose()

@@ -34,6 +34,10 @@ class MemoryStore:
             self._slots.update({(slot.lab, slot.sequence): slot.index for slot in batch.slots})
             self._head = batch.head
 
+    def root_at(self, size: int) -> bytes | None:
+        ends = (batch.root for batch in self._batches if batch.first_index + len(batch.entries) == size)
+        return next(ends, None)
+
     def known(self, ids: Sequence[bytes]) -> Mapping[bytes, int]:
         return {identity: self._ids[identity] for identity in ids if identity in self._ids}
 

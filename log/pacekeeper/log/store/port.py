@@ -73,6 +73,9 @@ class Store(Protocol):
     def commit(self, batch: Batch, expected: Head | None) -> None:
         """Make the batch durable if the head is still `expected`; Refused(unsafe-state) if it is not."""
 
+    def root_at(self, size: int) -> bytes | None:
+        """Return the tree's root after the batch that ended at this size, None if none did."""
+
     def known(self, ids: Sequence[bytes]) -> Mapping[bytes, int]:
         """Return the indices of those identities that are on the log."""
 

@@ -95,6 +95,10 @@ class SqliteStore:
                 self._fail(error)
             self._add_to_index(batch.first_index, batch.ids)
 
+    def root_at(self, size: int) -> bytes | None:
+        query = "SELECT first + count, root FROM batches WHERE first < ? ORDER BY first DESC LIMIT 1"
+        return next((root for end, root in self._rows(query, (size,)) if end == size), None)
+
     def known(self, ids: Sequence[bytes]) -> Mapping[bytes, int]:
         with self._index_lock:
             candidates = [(identity, index) for identity in ids for index in self._index.candidates(identity)]
