@@ -191,8 +191,8 @@ async def test_an_old_image_asks_a_quorum_before_it_sequences(
             # No verifier knows of more: it was no old image, or nobody was ever told of what came after.
             await stack.enter_async_context(Cosigner(people, people.keys.party_ids[2], log.address))
             async with asyncio.timeout(20):
-                while not await _accepted_unwitnessed(client, site.declaration(LAB, "new-1")):
-                    await asyncio.sleep(0.05)  # noqa: ASYNC110  another process is waited for
+                while not await _accepted_unwitnessed(client, site.declaration(LAB, "new-1")):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
             assert f"size {head.size + 2:020d}" in restored.mark.read_text(), "a Tick and the declaration"
     finally:
         log.kill()
