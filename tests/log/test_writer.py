@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from world import World
 
+from pacekeeper.log import room as room_module
 from pacekeeper.log import writer as writer_module
 from pacekeeper.log.clock import SystemClock
+from pacekeeper.log.room import Room
 from pacekeeper.log.sequencer import Conditions, Sequenced, Sequencer
 from pacekeeper.log.store.memory import MemoryStore
 from pacekeeper.log.store.port import Batch, Head, Store
@@ -26,7 +28,7 @@ from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
 class Bench:
     """A writer over a store that has entry 0, dated now."""
 
-    def __init__(self, store: Store, disk: Path | None = None) -> None:
+    def __init__(self, store: Store, room: Callable[[], bool] = lambda: True) -> None:
         self.world = World(period="1 d")
         envelope = parse_entry(self.world.entries[0]).envelope
         now_ms = SystemClock().now_ms()
@@ -38,7 +40,7 @@ class Bench:
         self.store = store
         self.commits: list[Committed] = []
         sequencer = Sequencer(genesis(entry), self.world.keys.log_statement, store.known, store.slot)
-        self.writer = Writer(store, sequencer, frontier, SystemClock(), Conditions, self.commits.append, disk)
+        self.writer = Writer(store, sequencer, frontier, SystemClock(), Conditions, self.commits.append, room)
 
     def declaration(self, run: str) -> bytes:
         return encode(self.world.seal(self.world.declaration("borealis", run), self.world.keys.lab("borealis")))
@@ -103,13 +105,14 @@ async def test_a_nearly_full_disk_sheds_submissions_until_there_is_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """SPEC log-16 (FAULTS 4): before anything is sequenced, so that no commit fails for want of space."""
-    bench = Bench(MemoryStore(), tmp_path)
+    room = Room(tmp_path)
+    bench = Bench(MemoryStore(), room.for_entries)
     async with bench.running():
-        monkeypatch.setattr(writer_module, "MIN_FREE_BYTES", 2**62)
+        monkeypatch.setattr(room_module, "MIN_FREE_BYTES", 2**62)
         with pytest.raises(Refused, match="disk is nearly full") as shed:
             await bench.writer.submit("lab", [bench.declaration("a")])
         assert shed.value.code is Code.OVERLOADED
-        monkeypatch.setattr(writer_module, "MIN_FREE_BYTES", 0)
+        monkeypatch.setattr(room_module, "MIN_FREE_BYTES", 0)
         [outcome] = await bench.writer.submit("lab", [bench.declaration("a")])
         assert isinstance(outcome, Sequenced)
 

@@ -44,6 +44,14 @@ except Refused as refused:
 """
 
 
+class NotServing(AssertionError):
+    """The log did not come up: its exit status, and what it said."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
+
+
 @dataclass
 class LogProcess:
     """A running log: its process and where it listens."""
@@ -104,7 +112,7 @@ class LogSite:
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                raise AssertionError((self.directory / "log.out").read_text()[-4000:])
+                raise NotServing(process.wait(), (self.directory / "log.out").read_text()[-4000:])
             time.sleep(0.01)
         facts = json.loads(ready.read_text())
         return LogProcess(process, facts["listen"], facts["http_listen"])

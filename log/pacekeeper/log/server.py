@@ -34,6 +34,7 @@ from pacekeeper.log.peers import Peers
 from pacekeeper.log.published import PublishedTree
 from pacekeeper.log.publisher import Publisher
 from pacekeeper.log.recovery import Recovered, mark_unsafe, recover, refuse_if_marked
+from pacekeeper.log.room import Room
 from pacekeeper.log.rpc import LogService
 from pacekeeper.log.sequencer import Sequencer
 from pacekeeper.log.settings import LogFiles, load_files
@@ -125,7 +126,10 @@ class _Log:
             witnesses.restore(tree.note, recovered.state.last_time_ms)
         oldest_ms = oldest_unpublished_ms(store, tree.size if tree else 0)
         ask = mark.must_ask(store.head())
-        self._witnessing = Witnessing(store, publisher, witnesses, clock, tree, oldest_ms, unconfirmed=ask)
+        room = Room(files.state)
+        self._witnessing = Witnessing(
+            store, publisher, witnesses, clock, tree, oldest_ms, unconfirmed=ask, room=room.for_publication
+        )
         sequencer = Sequencer(recovered.state, files.statement_key, store.known, store.slot)
         self._writer = Writer(
             store,
@@ -134,7 +138,7 @@ class _Log:
             clock,
             self._witnessing.conditions,
             self._witnessing.committed,
-            files.state,
+            room.for_entries,
         )
         self._witnessing.nudge = self._writer.nudge
         streams = CosignStreams(self._witnessing, store, clock)
@@ -240,8 +244,11 @@ def _task(work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
 
 def _announce(path: Path, facts: dict[str, object], ready: Callable[[dict[str, object]], None] | None) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise Refused(Code.UNSAFE_STATE, f"{path} cannot be written: {error.strerror}") from None
     _log.info("log ready", **facts)
     if ready is not None:
         ready(facts)

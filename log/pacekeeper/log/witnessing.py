@@ -47,6 +47,7 @@ class Witnessing:
         oldest_unpublished_ms: int | None,
         *,
         unconfirmed: bool = False,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -56,6 +57,7 @@ class Witnessing:
         self.head = store.head()
         self._oldest_ms = oldest_unpublished_ms
         self._unconfirmed = unconfirmed
+        self._room = room
         self._refresh_wanted = False
         self._refreshed_ms = -witnesses.tolerance_ms
         self._refresh_timer: asyncio.TimerHandle | None = None
@@ -195,6 +197,8 @@ class Witnessing:
                     raise Refused(
                         Code.UNSAFE_STATE, "verifiers hold more entries than this log: it was restored from a backup"
                     )
+                if not self._room():
+                    continue  # the first commit after there is room again wakes this task
                 if self.witnesses.has_quorum():
                     await self._publish()
                 await self._propose()
