@@ -65,14 +65,6 @@ def _age_mark(copy: Copy) -> Head:
     return head
 
 
-def _site_of(original: LogSite, copy: Copy) -> LogSite:
-    """A site that runs processes on a copy."""
-    site = object.__new__(LogSite)
-    site.directory, site.people, site.config, site.state = copy.state.parent, original.people, copy.config, copy.state
-    site.initialised = True
-    return site
-
-
 def test_an_old_backup_of_the_state_does_not_start(restored: Copy) -> None:
     """SPEC log-25 (FAULTS 9): the backup is sound in itself, and still nothing is signed from it."""
     assert fsck(restored.state) == []
@@ -113,7 +105,7 @@ def test_a_tree_that_went_on_differently_does_not_start(original: tuple[LogSite,
     mark = restored.mark.read_text()
     _age_mark(restored)
     # Let the backup go on by itself, as a second instance would, past the size that the key remembers.
-    site = _site_of(original[0], restored)
+    site = restored.site()
     submit(site, [f"other-{number}" for number in range(60)])
     assert fsck(restored.state) == []
     restored.mark.write_text(mark)
@@ -148,7 +140,7 @@ async def test_one_key_leads_one_log_process_whatever_its_state(original: tuple[
     log = await asyncio.to_thread(site.start)
     try:
         with pytest.raises(AssertionError, match="another log process uses this key"):
-            await asyncio.to_thread(_site_of(site, copy).start)
+            await asyncio.to_thread(copy.site().start)
     finally:
         log.kill()
 
@@ -170,7 +162,7 @@ async def test_an_old_image_asks_a_quorum_before_it_sequences(
 ) -> None:
     """SPEC log-27 (FAULTS 9): where the mark is as old as the state, or gone, only others know how far the log came."""
     people = original[0].people
-    site = _site_of(original[0], restored)
+    site = restored.site()
     head = _age_mark(restored)
     if image == "no mark":
         restored.mark.unlink()
@@ -211,7 +203,7 @@ async def test_an_old_image_that_its_verifiers_have_outgrown_stops_and_stays_dow
 ) -> None:
     """SPEC log-28 (FAULTS 9): exit 5, a marker, and not one signature after the backup."""
     people = original[0].people
-    site = _site_of(original[0], restored)
+    site = restored.site()
     restored.mark.unlink()
     head = _head(restored)
     log = await asyncio.to_thread(site.start)

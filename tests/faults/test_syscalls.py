@@ -142,10 +142,7 @@ def _chosen(every: list[Point], rng: random.Random) -> list[tuple[Point, str]]:
 
 def _copy(original: LogSite, directory: Path) -> LogSite:
     shutil.copytree(original.directory, directory)
-    copy = object.__new__(LogSite)
-    copy.directory, copy.people, copy.config = directory, original.people, directory / "log.toml"
-    copy.state, copy.initialised = directory / "state", True
-    return copy
+    return LogSite.over(directory, original.people)
 
 
 async def _fail_at(life: Life, point: Point, how: str) -> int | None:

@@ -52,10 +52,15 @@ class Copy:
 
     def __init__(self, site: LogSite, directory: Path) -> None:
         shutil.copytree(site.directory, directory)
+        self._people = site.people
         self.config = directory / "log.toml"
         self.state = directory / "state"
         self.public = self.state / "public"
         self.mark = directory / "keys/checkpoint.key.head"
+
+    def site(self) -> LogSite:
+        """The copy as a site of its own, to run processes on."""
+        return LogSite.over(self.config.parent, self._people)
 
     def sql(self, statement: str) -> None:
         """Change the store behind everybody's back."""

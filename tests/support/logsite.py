@@ -90,6 +90,14 @@ class LogSite:
         self.state = directory / "state"
         self.initialised = False
 
+    @classmethod
+    def over(cls, directory: Path, people: Participants) -> LogSite:
+        """A site over a directory that has a log already."""
+        site = cls.__new__(cls)
+        site.directory, site.people, site.config = directory, people, directory / "log.toml"
+        site.state, site.initialised = directory / "state", True
+        return site
+
     def initialise(self) -> None:
         """Sequence entry 0."""
         initialise(self.config)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pacekeeper.log.edge import Edge
 from pacekeeper.log.files import CHECKPOINT, PublicFiles, read_if_there
-from pacekeeper.log.recovery import UNSAFE_MARKER, check_head
+from pacekeeper.log.recovery import UNSAFE_MARKER, check_head, identity_of
 from pacekeeper.log.store.port import Store, StoredBatch
 from pacekeeper.log.store.sqlite import SqliteStore
 from pacekeeper.protocol.errors import Refused
@@ -85,6 +85,8 @@ class _Check:
             return
         if first == 0:
             self._find_checkpoints()
+            if self._store.known([identity_of(entries[0])]) == {}:
+                self.problems.append("the identity of entry 0 does not lead to it")
         self._check_file_root(entries)
         self._frontier.extend(hash_leaves(entries))
         if self._frontier.root() != batch.root:

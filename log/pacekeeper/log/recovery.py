@@ -18,11 +18,12 @@ import structlog
 
 from pacekeeper.log.published import PublishedTree
 from pacekeeper.log.publisher import Publisher
-from pacekeeper.log.store.port import Head, Store
+from pacekeeper.log.store.port import Head, Store, StoredBatch
 from pacekeeper.protocol import keys
+from pacekeeper.protocol.envelope import identity, pae, parse_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import State, Void, apply, genesis
-from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
+from pacekeeper.protocol.tlog.merkle import HASH_BYTES, Frontier, hash_leaves
 
 UNSAFE_MARKER: Final = "unsafe"
 
@@ -63,6 +64,7 @@ def recover(store: Store, publisher: Publisher, published_size: int, published_r
     replay = _Replay(published_size)
     for batch in store.batches():
         here = replay.frontier.size
+        replay.ids = []
         if batch.first_index != here:
             raise Refused(Code.UNSAFE_STATE, f"stored entries {here} to {batch.first_index - 1} are missing")
         for part in _split(batch.entries, published_size - here):
@@ -74,6 +76,7 @@ def recover(store: Store, publisher: Publisher, published_size: int, published_r
             raise Refused(
                 Code.UNSAFE_STATE, f"stored entries {here} to {last} are damaged: they do not hash to the tree"
             )
+        _check_identities(batch, replay.ids)
         # Only now, so that a damaged entry is not taken for a damaged tile.
         publisher.extend(batch.entries[: max(0, published_size - here)])
     check_head(store.head(), replay.frontier, replay.state)
@@ -92,6 +95,21 @@ def check_head(head: Head | None, frontier: Frontier, state: State | None) -> No
         raise Refused(Code.UNSAFE_STATE, f"the stored head of size {head.size} is not that of the stored entries")
 
 
+def identity_of(entry: bytes) -> bytes:
+    """Return the identity of the statement in an entry that has been read before."""
+    envelope = parse_entry(entry).envelope
+    return identity(pae(envelope.payload_type, envelope.payload))
+
+
+def _check_identities(batch: StoredBatch, ids: list[bytes | None]) -> None:
+    """Refused(unsafe-state) unless each entry is stored under its identity: it would be taken a second time."""
+    for position, identity in enumerate(ids):
+        stored = batch.ids[position * HASH_BYTES : (position + 1) * HASH_BYTES]
+        if identity not in {None, stored}:
+            index = batch.first_index + position
+            raise Refused(Code.UNSAFE_STATE, f"the identity of stored entry {index} is damaged: it does not lead to it")
+
+
 def _split(entries: list[bytes], position: int) -> list[list[bytes]]:
     """Return the entries in one or two parts, so that none reaches across the published size."""
     if 0 < position < len(entries):
@@ -105,6 +123,7 @@ class _Replay:
     def __init__(self, published_size: int) -> None:
         self.frontier = Frontier()
         self.state: State | None = None
+        self.ids: list[bytes | None] = []  # of the entries taken, None where the replay does not say
         self._published_size = published_size
 
     def take(self, entries: list[bytes]) -> None:
@@ -113,12 +132,17 @@ class _Replay:
         self.frontier.extend(hash_leaves(entries))
         rest = entries
         if self.state is None:
-            self.state, rest = genesis(entries[0]), entries[1:]
+            try:
+                self.state, rest = genesis(entries[0]), entries[1:]
+            except Refused as refused:
+                raise Refused(Code.UNSAFE_STATE, f"stored entry 0 is damaged: {refused.message}") from refused
+            self.ids.append(identity_of(entries[0]))
         for entry in rest:
             outcome = apply(self.state, entry, verify=verify)
             if isinstance(outcome, Void):
                 # The log let it in, so that it stays; everyone who replays will hold it against this log.
                 _log.error("entry is void", index=outcome.index, code=outcome.code)
+            self.ids.append(None if isinstance(outcome, Void) else outcome.id)
 
 
 def _pinned(_key: bytes, _message: bytes, _signature: bytes) -> bool:

@@ -57,11 +57,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A batch as it was committed. root is the tree's after it, so that damage is named by its range."""
+    """A batch as it was committed. root is the tree's after it, so that damage is named by its range.
+
+    ids are the identities by which its entries are found, all in one.
+    """
 
     first_index: int
     entries: list[bytes]
     root: bytes
+    ids: bytes
 
 
 class Store(Protocol):

@@ -162,15 +162,15 @@ class SqliteStore:
     def batches(self) -> Iterator[StoredBatch]:
         after = -1
         while True:
-            query = "SELECT first, count, root, entries FROM batches WHERE first > ? ORDER BY first LIMIT 1"
+            query = "SELECT first, count, root, ids, entries FROM batches WHERE first > ? ORDER BY first LIMIT 1"
             rows = self._rows(query, (after,))
             if not rows:
                 return
-            first, count, root, blob = rows[0]
+            first, count, root, ids, blob = rows[0]
             entries = list(unframe(blob, first))
             if len(entries) != count:
                 raise Refused(Code.UNSAFE_STATE, f"the batch at entry {first} has {len(entries)} entries, not {count}")
-            yield StoredBatch(first, entries, root)
+            yield StoredBatch(first, entries, root, ids)
             after = first
 
     def published(self) -> bytes | None:
