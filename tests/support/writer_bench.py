@@ -29,7 +29,7 @@ class Bench:
     """A writer over a store that has entry 0, dated now; or over what an earlier bench of this world has left in it."""
 
     def __init__(self, store: Store, room: Callable[[], bool] = lambda: True, earlier: Bench | None = None) -> None:
-        self.world = earlier.world if earlier else World(period="1 d")
+        self.world: World = earlier.world if earlier else World(period="1 d")
         self.store = store
         self.commits: list[Committed] = []
         state, frontier = self._found() if earlier is None else self._recover()

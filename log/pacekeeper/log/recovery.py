@@ -103,9 +103,9 @@ def identity_of(entry: bytes) -> bytes:
 
 def _check_identities(batch: StoredBatch, ids: list[bytes | None]) -> None:
     """Refused(unsafe-state) unless each entry is stored under its identity: it would be taken a second time."""
-    for position, identity in enumerate(ids):
+    for position, own in enumerate(ids):
         stored = batch.ids[position * HASH_BYTES : (position + 1) * HASH_BYTES]
-        if identity not in {None, stored}:
+        if own not in {None, stored}:
             index = batch.first_index + position
             raise Refused(Code.UNSAFE_STATE, f"the identity of stored entry {index} is damaged: it does not lead to it")
 
