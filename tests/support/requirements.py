@@ -34,7 +34,7 @@ def require_executable(name: str) -> str:
 def require_path(path: Path, what: str) -> None:
     """Go on only if a path exists, or skip and say what is missing."""
     if not path.exists():
-        _missing(f"needs {what}, which puts {path} there")
+        missing(f"needs {what}, which puts {path} there")
 
 
 def require_root() -> None:
