@@ -12,7 +12,7 @@ from pathlib import Path
 
 from world import World
 
-from pacekeeper.log.clock import SystemClock
+from pacekeeper.log.clock import Clock, SystemClock
 from pacekeeper.log.files import PublicFiles
 from pacekeeper.log.publisher import Publisher
 from pacekeeper.log.recovery import recover
@@ -28,17 +28,25 @@ from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
 class Bench:
     """A writer over a store that has entry 0, dated now; or over what an earlier bench of this world has left in it."""
 
-    def __init__(self, store: Store, room: Callable[[], bool] = lambda: True, earlier: Bench | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        room: Callable[[], bool] = lambda: True,
+        earlier: Bench | None = None,
+        clock: Clock | None = None,
+        conditions: Callable[[], Conditions] = Conditions,
+    ) -> None:
         self.world: World = earlier.world if earlier else World(period="1 d")
         self.store = store
+        self._clock = clock or SystemClock()
         self.commits: list[Committed] = []
         state, frontier = self._found() if earlier is None else self._recover()
         sequencer = Sequencer(state, self.world.keys.log_statement, store.known, store.slot)
-        self.writer = Writer(store, sequencer, frontier, SystemClock(), Conditions, self.commits.append, room)
+        self.writer = Writer(store, sequencer, frontier, self._clock, conditions, self.commits.append, room)
 
     def _found(self) -> tuple[State, Frontier]:
         envelope = parse_entry(self.world.entries[0]).envelope
-        now_ms = SystemClock().now_ms()
+        now_ms = self._clock.now_ms()
         entry = frame_entry(now_ms, encode(envelope))
         frontier = Frontier()
         frontier.append(leaf_hash(entry))
