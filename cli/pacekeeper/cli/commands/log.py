@@ -52,15 +52,18 @@ def serve(config: Path) -> None:
 
 @command.command()
 @click.argument("config", type=FILE)
+@click.option("--against", type=DIRECTORY, help="An older state directory, of which nothing may have been lost.")
 @click.option("--json", "as_json", is_flag=True, help="Problems as JSON.")
 @sentences
-def fsck(config: Path, as_json: bool) -> None:
+def fsck(config: Path, against: Path | None, as_json: bool) -> None:
     """Check the store, tiles, head and checkpoint of a stopped log against each other. Exit status 5 on a problem."""
     from pacekeeper.client.config import load_config, resolve
+    from pacekeeper.log.fsck import against as compare
     from pacekeeper.log.fsck import fsck as check
     from pacekeeper.log.settings import LogConfig
 
-    problems = check(resolve(config, load_config(config, LogConfig).state))
+    state = resolve(config, load_config(config, LogConfig).state)
+    problems = check(state) + (compare(state, against) if against is not None else [])
     if as_json:
         echo_json(problems)
     for problem in problems if not as_json else []:
