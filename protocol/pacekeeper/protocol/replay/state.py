@@ -41,6 +41,18 @@ class Authority(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """A key that another took the place of: whose it was, its epoch, the entry and log time of that, and whether the
+    parties replaced it, rather than its holder."""
+
+    authority: Authority
+    epoch: int
+    index: int
+    time_ms: int
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FindingEntry:
     """A finding on the log."""
 
@@ -65,6 +77,8 @@ class State:
         self.founded_ms = founded_ms
         self.last_time_ms = founded_ms
         self.keyring: dict[bytes, Authority] = dict(_authorities(agreement))
+        self.epochs: dict[tuple[str, str], int] = {}  # (role, holder) -> the present key's, where above 1
+        self.retired: dict[bytes, Retired] = {}  # key id -> whose it was, in the order of their retirement
         self.lineage = Lineage()
         self.violations: list[Violation] = []
         self.voids: list[VoidEntry] = []
@@ -213,6 +227,17 @@ class State:
             "silences": [list(silence) for silence in self.silences],
             "deadlines": sorted(self.deadlines),
             **({"commitments": self._describe_commitments()} if self.agreement.rules_version > 1 else {}),
+            **({"keys": self._describe_keys()} if self.agreement.rules_version > 2 else {}),
+        }
+
+    def _describe_keys(self) -> dict[str, object]:
+        return {
+            "epochs": {f"{role} {holder}": epoch for (role, holder), epoch in sorted(self.epochs.items())},
+            "in force": {ident.hex(): [who.role, who.owner] for ident, who in sorted(self.keyring.items())},
+            "retired": {
+                ident.hex(): [*retired.authority[:2], retired.epoch, retired.index, retired.time_ms, retired.replaced]
+                for ident, retired in self.retired.items()
+            },
         }
 
     def _describe_commitments(self) -> dict[str, object]:
@@ -243,6 +268,7 @@ def members_of(agreement: Agreement) -> Members:
         {lab.id: lab.party for lab in agreement.labs},
         agreement.timing.tolerance_ms,
         frozenset(keys),
+        agreement.quorum,
     )
 
 
