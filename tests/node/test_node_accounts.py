@@ -32,6 +32,7 @@ from pacekeeper.node.records import (
     encode_record,
 )
 from pacekeeper.node.runs import make_checkpoint_record
+from pacekeeper.node.signer import LabKeys, LabSigner
 from pacekeeper.protocol.documents.agreement import Agreement, compile_agreement
 from pacekeeper.protocol.readings import read_account
 from pacekeeper.v1 import statements_pb2 as pb
@@ -224,7 +225,7 @@ def test_ledger_is_a_pure_fold_over_what_the_journal_holds() -> None:
     async def scenario(path: Path) -> None:
         journal, ledger = Journal(path), Ledger()
         assert list(journal.recover()) == []
-        book = Book(journal, ledger, key, Still())
+        book = Book(journal, ledger, LabKeys([LabSigner(key, key.public)]), Still())
         book.write(Opened(1, agreement().fingerprint, "borealis", key.key_id), *records)
         step = next_step(ledger, agreement(), at(20_000), settled=lambda end: True)
         book.close()

@@ -39,6 +39,7 @@ state = "state"                          # the journal: the lab's memory of what
 socket = "state/gate.sock"               # training processes find the daemon here
 spool = "state/spool"                    # and leave their accounts here while it is away
 key = "{keys}/lab.key"
+next_key = "{keys}/lab.next.key"         # where the key that follows it lies: `pacekeeper lab rotate-key` makes it
 tls_key = "{keys}/tls.pem"
 tls_certificate = "{keys}/tls.crt.pem"
 chip_time_margin = "{margin}"               # of the chip-time estimate; the agreement's limit

@@ -28,6 +28,7 @@ from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import Authority, Retired, State, Verify
 from pacekeeper.v1 import statements_pb2 as pb
 
+RULES_WITH_SUCCESSORS: Final = 3  # the first version under which a key can be followed by another
 ROLES: Final[dict[int, str]] = {
     pb.KEY_ROLE_PARTY: "party",
     pb.KEY_ROLE_VERIFIER: "verifier",
