@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from pacekeeper.audit.keys import export_keys
 from pacekeeper.audit.report import CANNOT_SHOW, describe_violation, lab_standing, lab_total, verdict_sentence
 from pacekeeper.audit.result import AuditResult
 from pacekeeper.audit.story import export_commitment
@@ -64,6 +65,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
             for (cap, subject), status in sorted(state.cap_status.items())
         ],
         "commitments": [export_commitment(state, standing) for standing in state.commitments.standings().values()],
+        "keys": export_keys(state),
         "violations": [
             {
                 "kind": str(violation.kind),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
+from pacekeeper.audit.keys import tell_keys
 from pacekeeper.audit.result import AuditResult, CheckedFinding, Exit
 from pacekeeper.audit.story import CONDUCT, conduct_under, describe_now, headline, tell_story
 from pacekeeper.protocol.commitments.standing import Standing
@@ -107,6 +108,9 @@ def _record(result: AuditResult, state: State) -> Iterator[str]:
     if agreement.rules_version > 1:
         yield ""
         yield from _commitments(state)
+    if state.retired:
+        yield ""
+        yield from tell_keys(state)
     yield ""
     yield f"Violations ({len(state.violations)})"
     for violation in state.violations:

@@ -26,6 +26,7 @@ party = "{party}"
 state = "state"                          # the stored log and the witness state: back it up with the keys, never without
 listen = "{listen}"                      # gRPC over TLS, for anyone: status and findings
 statement_key = "{keys}/statement.key"
+next_statement_key = "{keys}/statement.next.key"  # the one that follows it: `pacekeeper verifier rotate-key` makes it
 cosign_key = "{keys}/cosign.key"
 tls_key = "{keys}/tls.pem"
 tls_certificate = "{keys}/tls.crt.pem"

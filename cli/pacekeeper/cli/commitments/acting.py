@@ -17,7 +17,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from pacekeeper.cli.commitments.caller import Caller
+from pacekeeper.cli.commitments.caller import Caller, Connection
 from pacekeeper.cli.console import USAGE, Sentence, progress
 from pacekeeper.client.collector import settle
 from pacekeeper.client.errors import Outage, TemporaryFailure
@@ -31,8 +31,10 @@ from pacekeeper.protocol.replay import State, apply, genesis
 from pacekeeper.protocol.statements import parse_statement, seal
 from pacekeeper.protocol.tlog.policy import check_checkpoint
 from pacekeeper.protocol.units import format_duration
+from pacekeeper.v1.envelope_pb2 import Envelope
 
 Build = Callable[[State, str], Message]
+Sign = Callable[[State], Envelope]
 
 _PATIENCE_S: Final = 30.0  # without a further entry: a quorum that takes longer than this is not at work
 
@@ -53,18 +55,28 @@ def act(caller: Caller, build: Build) -> Outcome:
     SPEC cli-17: nothing MUST be signed before the log was replayed under the bundle's agreement, and nothing be called
     done without a receipt that verifies.
     """
-    return asyncio.run(_act(caller, build))
+
+    def sign(state: State) -> Envelope:
+        key, who = caller.signer(state)
+        return seal(build(state, who), [key])
+
+    return put(caller, sign)
 
 
-async def _act(caller: Caller, build: Build) -> Outcome:
-    agreement = caller.agreement
-    async with LogClient(agreement.log.address, caller.credentials, agreement) as log:
+def put(connection: Connection, sign: Sign) -> Outcome:
+    """As act, for an envelope that sign(state) makes."""
+    return asyncio.run(_put(connection, sign))
+
+
+async def _put(connection: Connection, sign: Sign) -> Outcome:
+    agreement = connection.agreement
+    async with LogClient(agreement.log.address, connection.credentials, agreement) as log:
         reading = Reading(agreement, log.follow())
         with progress("replaying") as report:
             state = await reading.reach(await _vouched_size(log, agreement), report)
         check_fresh(state, time.time_ns() // 1_000_000)
         settle()
-        envelope = seal(build(state, caller.who), [caller.key])
+        envelope = sign(state)
         parse_statement(envelope)  # a field that no log takes is better refused here, with nothing sent
         [answer] = await log.submit([encode(envelope)])
         if isinstance(answer, SubmitRefused):
