@@ -85,6 +85,13 @@ async def _put(connection: Connection, sign: Sign) -> Outcome:
         return Outcome(answer, await reading.reach(answer.index + 1))
 
 
+async def read_head(connection: Connection) -> State:
+    """Return the state at the head that the quorum vouches for. Raises as act does; nothing is signed."""
+    agreement = connection.agreement
+    async with LogClient(agreement.log.address, connection.credentials, agreement) as log:
+        return await Reading(agreement, log.follow()).reach(await _vouched_size(log, agreement))
+
+
 async def _vouched_size(log: LogClient, agreement: Agreement) -> int:
     """How far to read: what the quorum has cosigned, whatever size the log itself claims. At least entry 0, which is
     waited for where the quorum has not met yet."""
