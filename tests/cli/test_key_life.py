@@ -101,6 +101,7 @@ def test_a_lab_rotates_its_key_while_training_and_attesting_go_on(
     assert load_key(keys / "lab.key.retired-1").key_id == first.key_id
     assert not (keys / "lab.next.key").exists()
     assert (site.root / "rotation.proof").read_bytes().startswith(b"c2sp.org/tlog-proof@v1\n")
+    assert f"{keys / 'lab.key'} is the key in force, number 2" in must("doctor", config)
     attested_after(running)
     running.kill(LAB)
     running.start_role(LAB)
@@ -150,6 +151,20 @@ def test_a_verifier_rotates_its_statement_key(running: Processes, must: Must) ->
     running.kill("verifier-norland")
     running.start_role("verifier-norland")
     running.wait_ready("verifier-norland")
+    attested_after(running)
+
+
+def test_the_log_rotates_its_statement_key_while_it_runs(running: Processes, must: Must, tmp_path: Path) -> None:
+    """SPEC log-30."""
+    site = running.site
+    rotation = tmp_path / "rotation"
+    must("log", "rotate-key", site.root / "log/log.toml", "--out", rotation)
+    said = must("party", "submit-rotation", config_of(site, "verifier-westmere"), rotation)
+    assert "the key of log log is its number 2 now" in said
+    attested_after(running)
+    running.kill("log")
+    running.start_role("log")
+    running.wait_ready("log")
     attested_after(running)
 
 

@@ -15,6 +15,7 @@ from participants import Participants, make_participants
 from world import World
 
 from pacekeeper.client.submit import LogClient
+from pacekeeper.client.successors import KeyFiles
 from pacekeeper.client.tls import CHANNEL_OPTIONS, verifier_uri
 from pacekeeper.protocol.keys import SigningKey
 from pacekeeper.verifier.findings import Findings
@@ -48,7 +49,7 @@ class Verifier:
         self.key: SigningKey = world.keys.verifier_cosign(party)
         self.woken = 0
         founding = world.keys.verifier_statement(party)
-        self.voice = StatementKeys(party, {founding.public: founding}, founding.public, [])
+        self.voice = StatementKeys(party, KeyFiles([founding]), founding.public)
         self._tasks: list[asyncio.Task[None]] = []
         self.open()
 

@@ -11,13 +11,14 @@ from cosign_log import CosignLog
 from world import World
 
 from pacekeeper.client.keyfiles import create_key
+from pacekeeper.client.successors import KeyFiles, open_key_files
 from pacekeeper.protocol.envelope import parse_envelope
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.keys import SigningKey
 from pacekeeper.protocol.replay import Applied
 from pacekeeper.protocol.statements import seal
 from pacekeeper.v1 import statements_pb2 as pb
-from pacekeeper.verifier.voice import StatementKeys, open_statement_keys
+from pacekeeper.verifier.voice import StatementKeys
 
 
 def rotate(world: World, new: SigningKey) -> None:
@@ -45,7 +46,7 @@ async def test_what_waits_is_signed_again_by_the_new_key_and_is_the_same_finding
     """SPEC verifier-33."""
     old = world.keys.verifier_statement("norland")
     path = tmp_path / "statement.next.key"
-    verifier.voice = verifier.findings._voice = StatementKeys("norland", {old.public: old}, old.public, [path])
+    verifier.voice = verifier.findings._voice = StatementKeys("norland", KeyFiles([old], [path]), old.public)
     world.put_entry(b"garbage")
     witness(verifier, log)
     [waiting] = verifier.store.findings(0, 10)
@@ -81,7 +82,8 @@ def test_a_key_file_that_turns_up_is_used_and_a_bad_one_is_not(world: World, tmp
     """SPEC verifier-33."""
     first = create_key(tmp_path / "statement.key")
     following = tmp_path / "statement.next.key"
-    voice = open_statement_keys([tmp_path / "statement.key", following], "norland", first.public)
+    files = open_key_files([tmp_path / "statement.key", following])
+    voice = StatementKeys("norland", files, first.public)
     assert voice.founding_at_hand
     new = create_key(tmp_path / "made.key")
     rotate(world, new)
@@ -95,4 +97,4 @@ def test_a_key_file_that_turns_up_is_used_and_a_bad_one_is_not(world: World, tmp
 
 def test_no_key_file_at_all_is_unsafe(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="cannot be read"):
-        open_statement_keys([tmp_path / "one", tmp_path / "two"], "norland", b"")
+        open_key_files([tmp_path / "one", tmp_path / "two"])

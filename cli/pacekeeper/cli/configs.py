@@ -15,6 +15,7 @@ listen = "{listen}"                      # gRPC over mutual TLS, for labs and ve
 http_listen = "{http_listen}"            # the static log over HTTP, for anyone
 checkpoint_key = "{keys}/checkpoint.key"
 statement_key = "{keys}/statement.key"
+next_statement_key = "{keys}/statement.next.key"  # the one that follows it: `pacekeeper log rotate-key` makes it
 tls_key = "{keys}/tls.pem"
 tls_certificate = "{keys}/tls.crt.pem"
 """

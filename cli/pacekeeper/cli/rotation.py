@@ -48,8 +48,8 @@ class KeyFiles:
 
 
 def key_files(subject: Subject) -> KeyFiles:
-    """Return the files of the key with which a lab or a verifier makes statements. ConfigError if there is no next."""
-    name = {"lab": "key", "verifier": "statement_key"}[subject.role]
+    """Return the files of the key with which a role makes statements. ConfigError if there is no next."""
+    name = "key" if subject.role == "lab" else "statement_key"
     following = subject.next_keys.get(name)
     if following is None:
         example = subject.keys[name].with_suffix(".next.key").name
@@ -64,10 +64,7 @@ def make_next(files: KeyFiles) -> SigningKey:
 
 
 def make_rotation(state: State, role: str, holder: str, new: bytes) -> pb.KeyRotation:
-    """The statement by which a holder's key is followed by a new one. ConfigError under rules that know none."""
-    version = state.agreement.rules_version
-    if version < RULES_WITH_SUCCESSORS:
-        raise ConfigError(f"under rules version {version} no key can follow another")
+    """The statement by which a holder's key is followed by a new one."""
     return pb.KeyRotation(
         agreement=state.agreement.fingerprint,
         role=_ROLE[role],
@@ -84,27 +81,35 @@ def rotate(connection: Connection, files: KeyFiles) -> Outcome:
     finish it and not begin another.
     """
 
-    def sign(state: State) -> envelope_pb2.Envelope:
-        holding, at_hand = _holding(state, files.role, files.holder), files.at_hand()
-        path = at_hand.get(holding.key)
-        if path is None:
-            raise Refused(
-                Code.UNSAFE_STATE,
-                f"neither {files.key} nor {files.next_key} is the key in force, number {holding.epoch}",
-            )
-        if path == files.next_key:
-            settle(files, state)
-            raise Sentence(
-                f"key number {holding.epoch} was in force already, and is {files.key} now; give the command again for "
-                "another rotation",
-                USAGE,
-            )
-        new = make_next(files)
-        return seal(make_rotation(state, files.role, files.holder, new.public), [load_key(path), new])
-
-    outcome = put(connection, sign)
+    outcome = put(connection, lambda state: sign_rotation(files, state))
     settle(files, outcome.state)
     return outcome
+
+
+def sign_rotation(files: KeyFiles, state: State) -> envelope_pb2.Envelope:
+    """Return the rotation to the next key, signed by both keys.
+
+    Raises as rotate does, and ConfigError under rules that know no rotation.
+    """
+    version = state.agreement.rules_version
+    if version < RULES_WITH_SUCCESSORS:
+        raise ConfigError(f"under rules version {version} no key can follow another")
+    holding, at_hand = _holding(state, files.role, files.holder), files.at_hand()
+    path = at_hand.get(holding.key)
+    if path is None:
+        raise Refused(
+            Code.UNSAFE_STATE,
+            f"neither {files.key} nor {files.next_key} is the key in force, number {holding.epoch}",
+        )
+    if path == files.next_key:
+        settle(files, state)
+        raise Sentence(
+            f"key number {holding.epoch} was in force already, and is {files.key} now; give the command again for "
+            "another rotation",
+            USAGE,
+        )
+    new = make_next(files)
+    return seal(make_rotation(state, files.role, files.holder, new.public), [load_key(path), new])
 
 
 def settle(files: KeyFiles, state: State) -> None:
@@ -113,8 +118,15 @@ def settle(files: KeyFiles, state: State) -> None:
     if not files.next_key.exists() or load_key(files.next_key).public != holding.key:
         return
     if files.key.exists():
-        files.key.rename(retired_file(files, holding.epoch - 1))
-    files.next_key.rename(files.key)
+        _move(files.key, retired_file(files, holding.epoch - 1))
+    _move(files.next_key, files.key)
+
+
+def _move(path: Path, target: Path) -> None:
+    """SPEC cli-4: a key MUST NOT be overwritten."""
+    if target.exists():
+        raise ConfigError(f"{target} exists already and is not overwritten: move it away, and give the command again")
+    path.rename(target)
 
 
 def retired_file(files: KeyFiles, epoch: int) -> Path:

@@ -7,10 +7,9 @@ faulty token or a flipped bit is found here and not by the log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from pacekeeper.client.keyfiles import load_key
+from pacekeeper.client.successors import KeyFiles, open_key_files
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.envelope import Signer
 from pacekeeper.protocol.errors import Code, Refused
@@ -41,44 +40,34 @@ class LabSigner:
 class LabKeys:
     """The lab's keys that are at hand, one of which signs: a Signer whose key can be followed by another."""
 
-    def __init__(self, signers: Sequence[LabSigner], paths: Sequence[Path] = (), founding: bytes = b"") -> None:
-        """The first of the signers signs. paths: where a key may still turn up. founding: the id of the agreement's."""
-        self._at_hand = {signer.key_id: signer for signer in signers}
-        self._current = signers[0]
-        self.founding = founding or signers[0].key_id
-        self._paths = paths
-        self.problem = ""  # why a key file could not be read, when that was last tried
+    def __init__(self, files: KeyFiles, founding: bytes) -> None:
+        """founding: the id of the key that the agreement names. It signs at first, if it is at hand."""
+        self._files = files
+        self.founding = founding
+        first = files.at_hand.get(founding) or next(iter(files.at_hand.values()))
+        self._current = LabSigner(first, first.public)
 
     @property
     def key_id(self) -> bytes:
         """The id of the key that signs."""
         return self._current.key_id
 
+    @property
+    def problem(self) -> str:
+        """Why a key file could not be read, when that was last tried."""
+        return self._files.problem
+
     def sign(self, message: bytes) -> bytes:
         """Return the signature over message, verified."""
         return self._current.sign(message)
 
     def use(self, key_id: bytes) -> bool:
-        """Sign with the key of this id from now on; False if no file holds it, and then nothing has changed.
-
-        What is not at hand is looked for in the key files again, since their operator may have put it there.
-        """
-        if key_id not in self._at_hand:
-            self._look()
-        if key_id not in self._at_hand:
+        """Sign with the key of this id from now on; False if no file holds it, and then nothing has changed."""
+        key = self._files.find(key_id)
+        if key is None:
             return False
-        self._current = self._at_hand[key_id]
+        self._current = LabSigner(key, key.public)
         return True
-
-    def _look(self) -> None:
-        self.problem = ""
-        for path in self._paths:
-            try:
-                if path.exists():
-                    key = load_key(path)
-                    self._at_hand.setdefault(key.key_id, LabSigner(key, key.public))
-            except (Refused, OSError) as error:
-                self.problem = error.message if isinstance(error, Refused) else f"{path}: {error.strerror}"
 
 
 def open_lab_keys(key: Path, next_key: Path | None, founding: bytes, *, successors: bool) -> LabKeys:
@@ -87,19 +76,10 @@ def open_lab_keys(key: Path, next_key: Path | None, founding: bytes, *, successo
     founding: the key that the agreement's document names. successors: whether its rules let another take its place;
     otherwise the key must be that one. Either file may be missing then: which are needed, the log will say.
     """
-    if not successors:
-        return LabKeys([_open(key, founding)])
-    paths = [key] if next_key is None else [key, next_key]
-    found = [path for path in paths if path.exists()]
-    loaded = [load_key(path) for path in found or [key]]
-    signers = [LabSigner(each, each.public) for each in loaded]
     ident = keys.key_id(founding)
-    signers.sort(key=lambda signer: signer.key_id != ident)
-    return LabKeys(signers, paths, ident)
-
-
-def _open(path: Path, public_key: bytes) -> LabSigner:
-    try:
-        return LabSigner(load_key(path), public_key)
-    except Refused as refused:
-        raise Refused(refused.code, f"{path}: {refused.message}") from None
+    if successors:
+        return LabKeys(open_key_files([key] if next_key is None else [key, next_key]), ident)
+    files = open_key_files([key])
+    if ident not in files.at_hand:
+        raise Refused(Code.UNSAFE_STATE, f"{key}: the lab's key is not the one in the agreement")
+    return LabKeys(files, ident)

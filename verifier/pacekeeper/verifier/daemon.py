@@ -37,6 +37,7 @@ from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import load_key, read_private
 from pacekeeper.client.submit import LogClient
+from pacekeeper.client.successors import open_key_files
 from pacekeeper.client.tls import (
     CHANNEL_OPTIONS,
     LOG_URI,
@@ -57,7 +58,7 @@ from pacekeeper.verifier.marker import KeyMarker
 from pacekeeper.verifier.publish import Publisher
 from pacekeeper.verifier.rpc import StatusService, bind_server
 from pacekeeper.verifier.store import STORE_FILE, Store
-from pacekeeper.verifier.voice import StatementKeys, open_statement_keys
+from pacekeeper.verifier.voice import StatementKeys
 
 EXIT_CONFIG: Final = 2
 EXIT_UNSAFE: Final = 5
@@ -150,7 +151,7 @@ def _statement_keys(path: Path, config: VerifierConfig, agreement: Agreement, pa
     started = (resolve(path, config.state) / STORE_FILE).exists()
     if agreement.rules_version >= RULES_WITH_SUCCESSORS and config.next_statement_key:
         paths.append(resolve(path, config.next_statement_key))
-    statement_keys = open_statement_keys(paths, party.id, party.verifier.statement_key)
+    statement_keys = StatementKeys(party.id, open_key_files(paths), party.verifier.statement_key)
     if not statement_keys.founding_at_hand and not (started and agreement.rules_version >= RULES_WITH_SUCCESSORS):
         raise ConfigError(f"{path}: statement_key: this is not the one that the agreement names for {party.id}")
     return statement_keys

@@ -6,30 +6,28 @@ and the file of the one that follows. What was signed and is not on the log yet 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 import structlog
 
-from pacekeeper.client.keyfiles import load_key
+from pacekeeper.client.successors import KeyFiles
 from pacekeeper.protocol.envelope import encode, parse_envelope, sign_envelope
-from pacekeeper.protocol.errors import Refused
-from pacekeeper.protocol.keys import SigningKey
+from pacekeeper.protocol.keys import SigningKey, key_id
 from pacekeeper.protocol.replay import State
 from pacekeeper.protocol.replay.key_life import present
+from pacekeeper.protocol.text import printable
 
 _log = structlog.get_logger()
 
 
 class StatementKeys:
-    """The keys of one party's verifier. paths: where one may still turn up."""
+    """The keys of one party's verifier."""
 
-    def __init__(self, party: str, at_hand: Mapping[bytes, SigningKey], founding: bytes, paths: Sequence[Path]) -> None:
+    def __init__(self, party: str, files: KeyFiles, founding: bytes) -> None:
+        """founding: the key that the agreement names. It signs at first, if it is at hand."""
         self._party = party
-        self._at_hand = dict(at_hand)
-        self._paths = paths
-        self._current = self._at_hand.get(founding) or next(iter(self._at_hand.values()))
-        self.founding_at_hand = founding in self._at_hand
+        self._files = files
+        ident = key_id(founding)
+        self._current = files.at_hand.get(ident) or next(iter(files.at_hand.values()))
+        self.founding_at_hand = ident in files.at_hand
 
     def key_for(self, state: State) -> SigningKey:
         """Return the key in force, or, if no file holds it, the one that signed before: what it signs waits.
@@ -39,14 +37,14 @@ class StatementKeys:
         holding = present(state, "verifier", self._party)
         if holding is None or holding.key == self._current.public:
             return self._current
-        if holding.key not in self._at_hand:
-            self._look()
-        if holding.key in self._at_hand:
-            self._current = self._at_hand[holding.key]
-            _log.info("statement key changed", party=self._party, number=holding.epoch)
-        else:
-            _log.error("no key file holds the statement key in force", party=self._party, number=holding.epoch)
-        return self._current
+        key = self._files.find(key_id(holding.key))
+        if key is None:
+            why = printable(self._files.problem)
+            _log.error("no key file holds the statement key", party=self._party, number=holding.epoch, why=why)
+            return self._current
+        self._current = key
+        _log.info("statement key changed", party=self._party, number=holding.epoch)
+        return key
 
     def renewed(self, envelope: bytes, state: State | None) -> bytes:
         """Return an envelope signed by the key in force: itself, or the same payload with that key's signature."""
@@ -56,19 +54,3 @@ class StatementKeys:
         if [signature.key_id for signature in parsed.signatures] == [key.key_id]:
             return envelope
         return encode(sign_envelope(parsed.payload_type, parsed.payload, [key]))
-
-    def _look(self) -> None:
-        for path in self._paths:
-            try:
-                if path.exists():
-                    key = load_key(path)
-                    self._at_hand.setdefault(key.public, key)
-            except Refused as refused:
-                _log.error("key file not usable", why=refused.message)
-
-
-def open_statement_keys(paths: Sequence[Path], party: str, founding: bytes) -> StatementKeys:
-    """Load the key files that are there. Refused(unsafe-state) names one that is missing or not sound."""
-    found = [path for path in paths if path.exists()] or [paths[0]]
-    keys = [load_key(path) for path in found]
-    return StatementKeys(party, {key.public: key for key in keys}, founding, paths)

@@ -98,6 +98,7 @@ def _log(path: Path) -> Subject:
             "checkpoint_key": resolve(path, config.checkpoint_key),
             "statement_key": resolve(path, config.statement_key),
         },
+        next_keys=_next_keys(path, "statement_key", config.next_statement_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={"listen": config.listen, "http_listen": config.http_listen},
