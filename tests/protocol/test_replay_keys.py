@@ -253,7 +253,7 @@ def holds(world: KeyWorld, evidence: pb.Evidence, found_at: int | None = None) -
 
 
 def test_a_lab_answers_for_its_former_key_until_the_parties_replace_it() -> None:
-    """SPEC evidence-6: a rotation is no way out of a conviction, and a theft no way into one."""
+    """SPEC evidence-7: a rotation is no way out of a conviction, and a theft no way into one."""
     world = KeyWorld()
     evidence = equivocation(world, world.key("lab", "borealis"))
     assert holds(world, evidence)

@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "log": ("log", "Run the shared log, or check its state."),
     "party": ("party", "Rotate a party's offline key."),
     "verifier": ("verifier", "Run a national verifier."),
+    "witness": ("witness", "Run a public witness, for logs of any kind (C2SP tlog-witness)."),
 }
 
 

@@ -122,7 +122,7 @@ def _lab_equivocation(
 def _signed_by_lab(signed: Signed, lab: str, state: State, verify: Verify, at: int) -> bool:
     """Whether a lab answers for a statement that was there at a leaf index.
 
-    SPEC evidence-6: a lab MUST answer for what its former keys signed, but not for what turns up after the entry with
+    SPEC evidence-7: a lab MUST answer for what its former keys signed, but not for what turns up after the entry with
     which the parties replaced the key: from then on others may have it.
     """
     if len(signed.signatures) != 1:
