@@ -267,6 +267,29 @@ async def test_a_wrong_key_is_put_right_and_what_it_signed_is_signed_again(tmp_p
         assert "run-1" in bench.lab.runs
 
 
+async def test_the_new_key_used_elsewhere_is_found_out_too(tmp_path: Path) -> None:
+    """SPEC node-16: whichever of the lab's keys is in force, what it signs and the journal has not is unsafe."""
+    async with Bench.open(tmp_path) as bench:
+        await bench.run_to(bench.end(0) + 2_000)
+        new = new_key(bench)
+        rotate(bench, founding(bench), new)
+        await bench.run_to(bench.end(1) + 2_000)
+        elsewhere = pb.RunDeclaration(
+            agreement=bench.agreement.fingerprint,
+            lab=LAB,
+            run="elsewhere",
+            initial_state=pb.INITIAL_STATE_FRESH,
+            initial_digest=digest("elsewhere"),
+        )
+        bench.log.append(envelope.encode(seal(elsewhere, [new])))
+        with pytest.raises(Refused, match="is not in the journal"):
+            await bench.read_all()
+        await bench.crash()
+        bench.start()
+        with pytest.raises(Refused, match="is not in the journal"):
+            await bench.read_all()
+
+
 def stolen_statements(bench: Bench, thief: SigningKey) -> list[Any]:
     """An account of the period that the lab is about to account for, a run, and a gap after it."""
     fingerprint = bench.agreement.fingerprint
