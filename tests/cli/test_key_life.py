@@ -162,6 +162,8 @@ def test_the_log_rotates_its_statement_key_while_it_runs(running: Processes, mus
     said = must("party", "submit-rotation", config_of(site, "verifier-westmere"), rotation)
     assert "the key of log log is its number 2 now" in said
     attested_after(running)
+    told = must("doctor", site.root / "log/log.toml")
+    assert "statement.next.key, and " in told, "in force is the second file, until the files are put in order"
     running.kill("log")
     running.start_role("log")
     running.wait_ready("log")

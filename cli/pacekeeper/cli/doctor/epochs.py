@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final
 
+from pacekeeper.audit.verify import audit
 from pacekeeper.cli.commitments.acting import read_head
 from pacekeeper.cli.commitments.caller import connect
 from pacekeeper.cli.console import Sentence
 from pacekeeper.cli.doctor.check import Check, fail, ok, warn
 from pacekeeper.cli.doctor.subject import Subject
 from pacekeeper.client.errors import ConfigError, TemporaryFailure
+from pacekeeper.client.fetch import CHECKPOINT, DirectorySource
 from pacekeeper.client.keyfiles import load_key
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.keys import key_id
@@ -19,7 +21,7 @@ from pacekeeper.protocol.replay import State
 from pacekeeper.protocol.replay.key_life import RULES_WITH_SUCCESSORS, present
 
 READ_S: Final = 30.0  # for reading the log; some 100,000 entries
-_NAMES: Final = {"lab": "key", "verifier": "statement_key"}  # the keys that others can follow
+_NAMES: Final = {"lab": "key", "verifier": "statement_key", "log": "statement_key"}  # which others can follow
 
 
 def may_be_followed(subject: Subject, name: str) -> bool:
@@ -38,13 +40,30 @@ def check_epochs(subject: Subject) -> Iterator[Check]:
     if name is None or not may_be_followed(subject, name):
         return
     try:
-        state = asyncio.run(asyncio.wait_for(read_head(connect(subject)), READ_S))
+        state = _own_state(subject) if subject.role == "log" else _log_state(subject)
     except (TemporaryFailure, TimeoutError, Refused, ConfigError, Sentence) as problem:
         why = problem.message if isinstance(problem, TemporaryFailure | Refused | Sentence) else str(problem)
         said = why or f"the log is too long to be read in {READ_S:.0f} s"
         yield warn("key_in_force", f"which key is in force was not found out: {said}", "mend what is said above first")
         return
     yield judge_key(subject, name, state)
+
+
+def _log_state(subject: Subject) -> State:
+    """The state at the log's head, read over the role's own connection."""
+    return asyncio.run(asyncio.wait_for(read_head(connect(subject)), READ_S))
+
+
+def _own_state(subject: Subject) -> State:
+    """A log's state, from its own public files, verified as an audit does."""
+    assert subject.bundle is not None
+    public = subject.state / "public"
+    if not (public / CHECKPOINT).exists():
+        raise ConfigError(f"{public} has no checkpoint yet")
+    result = audit(DirectorySource(public), subject.bundle.agreement.fingerprint)
+    if result.state is None or result.faults:
+        raise ConfigError(f"{public} does not verify: {result.faults[0].message}")
+    return result.state
 
 
 def judge_key(subject: Subject, name: str, state: State) -> Check:
