@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from pacekeeper.audit.acts import export_agreement
+from pacekeeper.audit.keys import export_keys
 from pacekeeper.audit.report import CANNOT_SHOW, describe_violation, lab_standing, lab_total, verdict_sentence
 from pacekeeper.audit.result import AuditResult
 from pacekeeper.audit.story import export_commitment
@@ -67,6 +68,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
             for (cap, subject), status in sorted(state.cap_status.items())
         ],
         "commitments": [export_commitment(state, standing) for standing in state.commitments.standings().values()],
+        "keys": export_keys(state),
         "violations": [
             {
                 "kind": str(violation.kind),

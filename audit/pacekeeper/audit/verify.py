@@ -128,6 +128,8 @@ def _replay(walk: TreeWalk, state: State, until: int, jobs: int, progress: Progr
                     time_ms, signed = entry
                     apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
             seen += 1
+        # Keys come into being on the log; a key id is the hash of its key, so that no verdict can be about another.
+        keyring.update((key_id, who.public_key) for key_id, who in state.keyring.items() if key_id not in keyring)
         if progress is not None:
             progress(seen, total)
 
@@ -154,7 +156,7 @@ def _check_findings(source: Source, checkpoint: Checkpoint, state: State, result
     for entry in state.findings:
         finding = entry.statement
         try:
-            verdict = recheck(finding.evidence, state, entry_at=entry_at, verify=keys.verify)
+            verdict = recheck(finding.evidence, state, entry_at=entry_at, verify=keys.verify, found_at=entry.index)
         except ChangedSource as changed:
             result.faults.append(Fault(str(changed), Code.BAD_TILE, "it is not what it was when it was verified"))
             return

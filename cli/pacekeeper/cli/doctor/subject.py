@@ -25,7 +25,8 @@ _MARKS: Final = {"checkpoint_key": "log", "cosign_key": "verifier", "pools": "la
 
 @dataclass(frozen=True)
 class Subject:
-    """A role to look at. keys: what each signing key is for -> its file. listen: what each address is for -> host:port.
+    """A role to look at. keys: what each signing key is for -> its file; next_keys: the same, for the file of the
+    one that follows it. listen: what each address is for -> host:port.
 
     bundle is None, and why in bundle_error, when it cannot be loaded: what needs no agreement is still looked at.
     """
@@ -42,6 +43,7 @@ class Subject:
     bundle: Bundle | None
     bundle_error: str = ""
     lab: LabConfig | None = field(default=None, repr=False)
+    next_keys: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def ready(self) -> Path:
@@ -96,6 +98,7 @@ def _log(path: Path) -> Subject:
             "checkpoint_key": resolve(path, config.checkpoint_key),
             "statement_key": resolve(path, config.statement_key),
         },
+        next_keys=_next_keys(path, "statement_key", config.next_statement_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={"listen": config.listen, "http_listen": config.http_listen},
@@ -114,6 +117,7 @@ def _verifier(path: Path) -> Subject:
         config_path=path,
         state=resolve(path, config.state),
         keys={"statement_key": resolve(path, config.statement_key), "cosign_key": resolve(path, config.cosign_key)},
+        next_keys=_next_keys(path, "statement_key", config.next_statement_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={"listen": config.listen},
@@ -132,6 +136,7 @@ def _lab(path: Path) -> Subject:
         config_path=path,
         state=resolve(path, config.state),
         keys={"key": resolve(path, config.key)},
+        next_keys=_next_keys(path, "key", config.next_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={},
@@ -139,6 +144,10 @@ def _lab(path: Path) -> Subject:
         bundle_error=error,
         lab=config,
     )
+
+
+def _next_keys(path: Path, name: str, value: str) -> dict[str, Path]:
+    return {name: resolve(path, value)} if value else {}
 
 
 def _bundle(path: Path, name: str) -> tuple[Bundle | None, str]:
