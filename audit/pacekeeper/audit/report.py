@@ -10,6 +10,7 @@ import base64
 from collections.abc import Iterator
 
 from pacekeeper.audit.acts import every_lab, tell_agreement
+from pacekeeper.audit.keys import tell_keys
 from pacekeeper.audit.result import AuditResult, Change, CheckedFinding, Exit
 from pacekeeper.audit.story import commitment_of, conduct_under, describe_now, headline, tell_story
 from pacekeeper.audit.windows import format_bounds, tell_windows
@@ -129,6 +130,9 @@ def _record(result: AuditResult, state: State) -> Iterator[str]:
     if agreement.rules_version > 1:
         yield ""
         yield from _commitments(state)
+    if state.retired:
+        yield ""
+        yield from tell_keys(state)
     yield ""
     yield f"Violations ({len(state.violations)})"
     for violation in state.violations:

@@ -38,6 +38,7 @@ MAX_EXEMPTIONS: Final = 16  # categories times a few windows
 MAX_INDICATORS: Final = 32  # per commitment: each report is counted under each
 MAX_STAGES: Final = 16  # of a ramp
 MAX_KEYS_REPLACED: Final = 64  # in one commitment
+MAX_KEY_EPOCH: Final = 10_000  # keys of one holder, each of which is remembered for ever: one a day for 27 years
 MAX_EXTENSIONS: Final = 100  # of one commitment's term
 MAX_SCALE: Final = 9  # decimal places of an indicator's figures
 MAX_METHOD_CHARS: Final = 4_000  # how an indicator was measured: a page

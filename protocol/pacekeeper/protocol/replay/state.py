@@ -27,7 +27,7 @@ from pacekeeper.protocol.keys import key_id
 from pacekeeper.protocol.replay.facts import Violation, VoidEntry
 from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, Course, RunCap, Watch
 from pacekeeper.protocol.replay.labs import LabState
-from pacekeeper.protocol.replay.terms import describe_terms
+from pacekeeper.protocol.replay.terms import describe_keys, describe_terms
 from pacekeeper.protocol.replay.watches import watches_of
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -42,6 +42,18 @@ class Authority(NamedTuple):
     role: str
     owner: str
     public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A key that another took the place of: whose it was, its epoch, the entry and log time of that, and whether the
+    parties replaced it, rather than its holder."""
+
+    authority: Authority
+    epoch: int
+    index: int
+    time_ms: int
+    replaced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,8 @@ class State:
         self.keyring: dict[bytes, Authority] = authorities_of(agreement.parties, agreement.labs)
         self.keyring[key_id(agreement.log.statement_key)] = Authority("log", "log", agreement.log.statement_key)
         self.former_keys: dict[bytes, Authority] = {}  # of parties, verifiers and labs that have left
+        self.epochs: dict[tuple[str, str], int] = {}  # (role, holder) -> the present key's, where above 1
+        self.retired: dict[bytes, Retired] = {}  # key id -> whose it was, in the order of their retirement
         self.lineage = Lineage()
         self.violations: list[Violation] = []
         self.voids: list[VoidEntry] = []
@@ -250,7 +264,9 @@ class State:
             "silences": [list(silence) for silence in self.silences],
             "deadlines": sorted(self.deadlines),
             **({"commitments": self._describe_commitments()} if self.agreement.rules_version > 1 else {}),
-            **({"terms": describe_terms(self)} if self.agreement.rules_version > 2 else {}),
+            **(
+                {"terms": describe_terms(self), "keys": describe_keys(self)} if self.agreement.rules_version > 2 else {}
+            ),
         }
 
     def _describe_commitments(self) -> dict[str, object]:
