@@ -267,7 +267,7 @@ WRITTEN = {
 }
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=9, max_size=9))
 def test_the_replay_finds_what_the_exact_windows_say(amounts: list[int]) -> None:
     """SPEC commitments-44: in order, and without margins."""
@@ -283,7 +283,7 @@ def test_the_replay_finds_what_the_exact_windows_say(amounts: list[int]) -> None
 ORDERS = st.permutations(["account 2", "account 4", "correct 3", "correct 5", "account 6"])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=12, max_size=12), ORDERS, st.integers(0, 300), st.integers(0, 300))
 def test_the_order_of_late_accounts_and_corrections_makes_no_difference(
     amounts: list[int], order: list[str], third: int, fifth: int
