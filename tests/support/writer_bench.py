@@ -41,7 +41,7 @@ class Bench:
         self._clock = clock or SystemClock()
         self.commits: list[Committed] = []
         state, frontier = self._found() if earlier is None else self._recover()
-        sequencer = Sequencer(state, self.world.keys.log_statement, store.known, store.slot)
+        sequencer = Sequencer(state, StatementKeys(KeyFiles([self.world.keys.log_statement])), store.known, store.slot)
         self.writer = Writer(store, sequencer, frontier, self._clock, conditions, self.commits.append, room)
 
     def _found(self) -> tuple[State, Frontier]:
