@@ -126,7 +126,7 @@ async def _list_points(site: LogSite, copy: LogSite) -> list[Point]:
 def _chosen(every: list[Point], rng: random.Random) -> list[tuple[Point, str]]:
     """What is to fail, and how: everything in both ways, or one call of each name on each kind of file.
 
-    What the promise to a submitter hangs on, the store's syncs and the mark, fails in both ways each time.
+    What the promise to a submitter hangs on, the writer's own calls, fails in both ways each time.
     """
     if ALL:
         return [(point, how) for point in every for how in HOWS]
@@ -134,8 +134,8 @@ def _chosen(every: list[Point], rng: random.Random) -> list[tuple[Point, str]]:
     for point in every:
         groups.setdefault((point.role, point.call.name, point.kind.split("/")[1:3][-1]), []).append(point)
     chosen = []
-    for number, ((_, name, file), group) in enumerate(groups.items()):
-        both = name == "fdatasync" or file.endswith(".head")
+    for number, ((role, _, _), group) in enumerate(groups.items()):
+        both = role == "writer"
         chosen += [(rng.choice(group), how) for how in (HOWS if both else HOWS[number % 2 :][:1])]
     return chosen
 

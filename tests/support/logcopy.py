@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cosigner import Cosigner
 from logsite import LogSite
 from participants import make_participants
 
+from pacekeeper.client.receipts import WitnessedReceipt
 from pacekeeper.client.tls import lab_uri
 from pacekeeper.log.server import serve
 from pacekeeper.protocol.errors import Code, Refused
@@ -24,16 +26,16 @@ LAB = "borealis"
 COUNT = 300
 
 
-def filled_site(directory: Path, count: int = COUNT) -> LogSite:
+def filled_site(directory: Path, count: int = COUNT, **terms: str) -> LogSite:
     """A log of some count entries in batches of 60, published and stopped."""
-    people = make_participants(period="1 h", due="30 min", tick="1 min")
+    people = make_participants(**{"period": "1 h", "due": "30 min", "tick": "1 min", **terms})  # type: ignore[arg-type]
     site = LogSite(directory, people)
     submit(site, [f"run-{number}" for number in range(count)])
     return site
 
 
-def submit(site: LogSite, runs: list[str]) -> None:
-    """Start the log, have these runs declared and published in batches of 60, and stop it."""
+def submit(site: LogSite, runs: list[str], last: Sequence[bytes] = ()) -> None:
+    """Start the log, have these runs declared and published in batches of 60, and then the last envelopes; stop it."""
 
     async def fill(address: str) -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -42,6 +44,9 @@ def submit(site: LogSite, runs: list[str]) -> None:
             client = await stack.enter_async_context(site.client(lab_uri(LAB), log))
             for first in range(0, len(runs), 60):
                 await client.submit([site.declaration(LAB, run) for run in runs[first : first + 60]])
+            if last:
+                answers = await client.submit(last)
+                assert all(isinstance(answer, WitnessedReceipt) for answer in answers), answers
 
     with site.process() as log:
         asyncio.run(fill(log.address))

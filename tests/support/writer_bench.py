@@ -12,12 +12,14 @@ from pathlib import Path
 
 from world import World
 
+from pacekeeper.client.successors import KeyFiles
 from pacekeeper.log.clock import Clock, SystemClock
 from pacekeeper.log.files import PublicFiles
 from pacekeeper.log.publisher import Publisher
 from pacekeeper.log.recovery import recover
 from pacekeeper.log.sequencer import Conditions, Sequencer
 from pacekeeper.log.store.port import Batch, Head, Store
+from pacekeeper.log.voice import StatementKeys
 from pacekeeper.log.writer import Committed, Writer
 from pacekeeper.protocol.envelope import encode, frame_entry, identity, pae, parse_entry
 from pacekeeper.protocol.errors import Refused

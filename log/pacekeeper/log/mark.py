@@ -104,7 +104,8 @@ class HeadMark:
             raise Refused(
                 Code.UNSAFE_STATE,
                 f"the stored head is of size {size}, but by {self.path} {self.mark.size} entries were committed: the "
-                "store is an older backup, and going on from it would fork the log",
+                "store is an older backup, and going on from it would fork the log; `pacekeeper log restore` takes the "
+                "entries from a copy",
             )
 
     def refuse_other(self, store: Store) -> None:

@@ -104,3 +104,17 @@ def rotate_key(config: Path, out: Path) -> None:
     settle(files, result.state)
     write_public(out, encode(sign_rotation(files, result.state)))
     click.echo(f"wrote {out}; next: pacekeeper party submit-rotation CONFIG {out}, with a lab's or verifier's CONFIG")
+
+
+@command.command()
+@click.argument("config", type=FILE)
+@click.option("--from", "location", required=True, help="A copy of the log: its URL, or a directory.")
+@sentences
+def restore(config: Path, location: str) -> None:
+    """Make a lost or outdated store again from a copy of the published log. Exit status 5 if that would fork it."""
+    from pacekeeper.log.restore import KEPT
+    from pacekeeper.log.restore import restore as make_again
+
+    size = make_again(config, location)
+    click.echo(f"{size} entries restored; the store of before, if there was one, is kept with the ending {KEPT}")
+    click.echo(f"next: pacekeeper log fsck {config}, remove state/unsafe if it is there, pacekeeper log serve {config}")
