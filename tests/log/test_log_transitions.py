@@ -128,7 +128,7 @@ def test_who_follows_is_shown_each_transition_where_it_stands(changed: LogSite, 
     notes = [(site.state / "public" / f"transition/{number}").read_bytes() for number in (1, 2)]
 
     async def shown(address: str, first: int) -> list[int | bytes]:
-        """What the stream says until it has no more: sizes reached by entries, and notes; but for the last, the head's."""
+        """What the stream says until it has no more: sizes reached by entries, and notes, but for the head's."""
         said: list[int | bytes] = []
         credentials = site.people.credentials_of(lab_uri(LAB))
         async with grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS) as channel:
