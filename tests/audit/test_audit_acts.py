@@ -97,7 +97,7 @@ def test_what_could_not_be_done_any_more_is_told(run_audit: Audit, tmp_path: Pat
         world.agree(world.accession(ident, labs=[new_lab("zephyr", "norland")]), world.start(0) + 10_000)
     world.to(world.start(0) + 30_000)
     report = write_report(run_audit(PublishedLog(world, tmp_path)))
-    assert report.count("it could not be done any more, since another act was done before, and has no effect") == 1
+    assert report.count("but it could not be done any more, and nothing has changed by it") == 1
     assert report.count("joined as a lab of norland") == 1
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from world import World
 
+from pacekeeper.client.successors import KeyFiles
 from pacekeeper.log import writer as writer_module
 from pacekeeper.log.clock import SystemClock
 from pacekeeper.log.sequencer import Conditions, Sequenced, Sequencer
 from pacekeeper.log.store.memory import MemoryStore
 from pacekeeper.log.store.port import Batch, Head, Store
 from pacekeeper.log.store.sqlite import SqliteStore
+from pacekeeper.log.voice import StatementKeys
 from pacekeeper.log.writer import Committed, Writer
 from pacekeeper.protocol.envelope import encode, frame_entry, identity, pae, parse_entry
 from pacekeeper.protocol.errors import Code, Refused
@@ -37,7 +39,9 @@ class Bench:
         store.commit(Batch(0, [entry], ids, [], Head(1, frontier.root(), now_ms)), None)
         self.store = store
         self.commits: list[Committed] = []
-        sequencer = Sequencer(genesis(entry), self.world.keys.log_statement, store.known, store.slot)
+        sequencer = Sequencer(
+            genesis(entry), StatementKeys(KeyFiles([self.world.keys.log_statement])), store.known, store.slot
+        )
         self.writer = Writer(store, sequencer, frontier, SystemClock(), Conditions, self.commits.append, disk)
 
     def declaration(self, run: str) -> bytes:

@@ -301,3 +301,19 @@ def test_limits_hold_of_what_documents_come_to_together() -> None:
         fault = first_fault(changed)
         assert fault is not None
         assert "more than" in fault.message
+
+
+def test_the_last_moment_of_what_is_owed_is_the_same_after_a_silence() -> None:
+    """SPEC commitments-49, SPEC replay-4: a silence moves the end of a period and the end of a key alike."""
+    world = MembershipWorld()
+    world.account_for("meridian", 0)
+    world.perform(world.exit("sudland", quorum=(2, 0)), world.start(1) + 5_000)
+    world.account_for("meridian", 1)
+    closes = world.agreement.fill_in_ms(1)
+    world.to(closes - 100_000)
+    world.tick(closes - 30_000)
+    last = closes + 40_000
+    world.to(last)
+    assert code_of(world.gap("meridian", 2, 2, at=last)) is Code.NOT_OWED
+    assert code_of(world.gap("meridian", 2, 2, at=last + 1)) is Code.UNKNOWN_SIGNER
+    world.proved()

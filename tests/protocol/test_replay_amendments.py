@@ -141,6 +141,16 @@ def test_a_higher_limit_is_no_amnesty_for_windows_before_it() -> None:
     world.proved()
 
 
+def test_a_higher_limit_is_not_that_of_accounts_that_come_after_it() -> None:
+    """SPEC commitments-51: what is due when the limit changes is judged by the lower one of its time."""
+    world = Story({**LAB_CAP, "window": "1 periods"})
+    world.to(world.end(0))
+    world.caps_become({**LAB_CAP, "window": "1 periods", "limit": "2e11 FLOP"})
+    world.used(50, 150, 150)
+    assert world.found() == [(ViolationKind.LAB_CAP, 1, "lab", 100)]
+    world.proved()
+
+
 def test_a_new_cap_counts_nothing_of_what_was_before_it() -> None:
     """SPEC commitments-52: not in the period that had begun, nor in one that is corrected later."""
     world = Story(LAB_CAP)
@@ -273,6 +283,18 @@ def test_resolution_is_that_of_the_time_at_which_a_matter_became_undecided() -> 
     world.used(0, 0)
     world.to(world.due(2))
     assert [(v.kind, v.period) for v in world.state.violations] == [(ViolationKind.UNRESOLVED, 0)]
+    world.proved()
+
+
+def test_acts_of_one_time_are_done_in_the_order_of_their_ids() -> None:
+    """SPEC commitments-59: whoever proposed first."""
+    world = Story(LAB_CAP)
+    at = world.start(0) + 10_000
+    for ident, limit in (("b-later", "7e10 FLOP"), ("a-first", "5e10 FLOP")):
+        world.agree(world.amendment(ident, cap=[{**LAB_CAP, "limit": limit}]), at)
+    world.to(at + DELAY_MS)
+    assert [act.commitment for act in world.state.acts] == ["a-first", "b-later"]
+    assert [cap.limit for cap in world.state.agreement.caps] == [70]
     world.proved()
 
 

@@ -234,14 +234,16 @@ def test_a_pledge_taken_back_is_not_repeated_by_whoever_kept_it() -> None:
     world.proved()
 
 
-def test_kinds_that_nobody_judges_are_refused() -> None:
-    """SPEC commitments-42."""
-    world = Covenant()
-    growth = build_commitment("growth", "slow", entry={"pledges_by": format_time(world.start(3))})
-    outcome = world.propose(world.start(1), document=growth)
-    assert isinstance(outcome, Void)
-    assert outcome.code is Code.BAD_COMMITMENT
-    assert "growth" in outcome.message
+@pytest.mark.parametrize(("version", "refused"), [(2, ["growth", "cap"])])
+def test_kinds_that_nobody_judges_are_refused(version: int, refused: list[str]) -> None:
+    """SPEC commitments-42: version 2 refuses growth limits and caps for ever."""
+    world = Covenant({"rules": version})
+    for kind in refused:
+        document = build_commitment(kind, "slow", entry={"pledges_by": format_time(world.start(3))})
+        outcome = world.propose(world.start(1), document=document)
+        assert isinstance(outcome, Void)
+        assert outcome.code is Code.BAD_COMMITMENT
+        assert kind in outcome.message
     broken = world.propose(world.start(1), document=world.text.replace(b"length", b"lenght"))
     assert isinstance(broken, Void)
     assert broken.code is Code.BAD_COMMITMENT

@@ -34,7 +34,7 @@ from pacekeeper.node.outbox import Outbox
 from pacekeeper.node.permits import Permits
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.runs import RunPlan
-from pacekeeper.node.signer import open_file_signer
+from pacekeeper.node.signer import open_lab_keys
 from pacekeeper.node.terms import Terms
 from pacekeeper.protocol import envelope
 from pacekeeper.protocol.errors import Refused
@@ -174,6 +174,7 @@ def write_site(directory: Path, people: Participants, *, lab: str = LAB, pools: 
     config = directory / "lab.toml"
     config.write_text(
         f'bundle = "bundle"\nlab = "{lab}"\nstate = "state"\nkey = "lab.key"\ntls_key = "tls.pem"\n'
+        f'next_key = "lab.next.key"\n'
         f'tls_certificate = "tls.crt.pem"\n{more}\n{pools}'
     )
     return config
@@ -252,9 +253,9 @@ class Bench:
         """Start the daemon's parts as the daemon does."""
         settings, clock = self.settings, self.clock
         settings.spool.mkdir(parents=True, exist_ok=True)
-        signer = open_file_signer(settings.key, settings.lab.key)
+        keys = open_lab_keys(settings.key, settings.next_key, settings.lab.key, successors=True)
         path = settings.state / "journal"
-        self.book = open_book(path, self.agreement.fingerprint, settings.lab.id, signer, clock)
+        self.book = open_book(path, self.agreement.fingerprint, settings.lab.id, keys, clock)
         self.reader = Reader(self.book, self.client, settings.lab, clock)
         self.desk = Desk(self.book, settings, Terms(settings, self.reader), clock)
         self.outbox = Outbox(self.book, self.client, clock)

@@ -142,3 +142,47 @@ class MembershipWorld(World):
 def _quorum(numbers: tuple[int, int] | None) -> str:
     rows: Mapping[str, object] = {} if numbers is None else {"quorum": numbers[0], "liars": numbers[1]}
     return write_tables({"quorum": rows}) if rows else ""
+
+
+def acts() -> MembershipWorld:
+    """A party leaves and its lab pays what it owes; another joins; two acts come too late; caps and margins change."""
+    cap = {"id": "lab", "kind": "lab", "limit": "1e12 FLOP", "window": "2 periods"}
+    world = MembershipWorld(caps=[cap])
+    world.declare("borealis", "run-1", at=world.start(0))
+    leaving, again = world.exit("eastholm", "one-exit", (2, 0)), world.exit("eastholm", "two-exits", (2, 0))
+    for document in (leaving, again):
+        world.agree(document, world.start(0) + 10_000)
+    world.to(world.start(0) + 30_000)
+    world.agree(world.exit("sudland", "own-exit", (2, 0), own=True), world.start(0) + 30_000, ("sudland",))
+    world.to(world.end(0))
+    world.attest("borealis", 0, {"run-1": 900})
+    world.attest("meridian", 0, {})
+    world.propose(again, world.end(0), "sudland")
+    world.propose(world.amendment("late", resolution={"indeterminate_periods": 2}), world.end(0), "meridian")
+    party, lab = newcomer("highmark"), new_lab("zephyr", "highmark")
+    joining, change = (
+        world.accession("joining", [party], [lab], (2, 0)),
+        world.amendment(
+            "narrower", margins={"framework-count": "1 %"}, cap=[{**cap, "limit": "1e11 FLOP"}, {**cap, "id": "extra"}]
+        ),
+    )
+    for document in (joining, change):
+        world.agree(document, world.end(0) + 1_000, ("norland", "westmere"))
+    world.join_chain("zephyr")
+    world.to(world.end(1))
+    world.attest("borealis", 1, {"run-1": 50}, margin_ppm=50_000)
+    world.attest("meridian", 1, {}, at=world.end(1))
+    world.to(world.end(2))
+    for margin_ppm in (10_001, 10_000):
+        link, account = world.link("borealis", world.state.size), world.account(2, {"run-1": 70}, margin_ppm)
+        statement = pb.ComputeAttestation(
+            agreement=world.agreement.fingerprint, lab="borealis", link=link, account=account
+        )
+        world.put_chain("borealis", statement, world.end(2))
+    world.attest("zephyr", 2, {}, at=world.end(2))
+    world.propose(world.accession("back", [newcomer("eastholm")], quorum=(3, 1)), world.end(2), "highmark")
+    for period in (3, 4):
+        world.to(world.end(period))
+        world.attest("borealis", period, {})
+    world.attest("meridian", 1, {}, at=world.state.last_time_ms)
+    return world

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from pacekeeper.audit.acts import export_agreement
+from pacekeeper.audit.keys import export_keys
 from pacekeeper.audit.report import (
     CANNOT_SHOW,
     describe_change,
@@ -84,6 +85,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
             for (cap, subject), status in sorted(state.cap_status.items())
         ],
         "commitments": [export_commitment(state, standing) for standing in state.commitments.standings().values()],
+        "keys": export_keys(state),
         "violations": [
             {
                 "kind": str(violation.kind),

@@ -154,8 +154,8 @@ def _replay(
                 transitions.applied(whole)
             seen += 1
         walk.vouched = max(walk.vouched, transitions.vouched)
-        if len(keyring) < len(whole.keyring):  # newcomers' signatures are for the workers as well
-            keyring.update({key_id: authority.public_key for key_id, authority in whole.keyring.items()})
+        # Keys come into being on the log; a key id is the hash of its key, so that no verdict can be about another.
+        keyring.update((key_id, who.public_key) for key_id, who in whole.keyring.items() if key_id not in keyring)
         if progress is not None:
             progress(seen, total)
 
@@ -190,7 +190,7 @@ def _check_findings(source: Source, checkpoint: Checkpoint, state: State, result
     for entry in state.findings:
         finding = entry.statement
         try:
-            verdict = recheck(finding.evidence, state, entry_at=entry_at, verify=keys.verify)
+            verdict = recheck(finding.evidence, state, entry_at=entry_at, verify=keys.verify, found_at=entry.index)
         except ChangedSource as changed:
             result.faults.append(Fault(str(changed), Code.BAD_TILE, "it is not what it was when it was verified"))
             return

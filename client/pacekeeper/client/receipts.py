@@ -159,6 +159,7 @@ def claimed_size(response: log_pb2.SubmitResponse) -> int:
 def check_acceptance(acceptance: bytes, agreement: Agreement) -> dict[bytes, tuple[int, int]]:
     """Return identity -> (index, sequenced_at_ms) of an Acceptance's envelope bytes, else raise Refused.
 
+    agreement: where a replayed state is at hand, the one in force there, since the log's statement key can change.
     SPEC transport-16: an acceptance MUST be signed by the log's statement key alone and name this agreement.
     """
     signed = envelope.read_envelope(envelope.parse_envelope(acceptance))

@@ -7,7 +7,7 @@ cosigned, or, for who asked not to wait, a promise under the log's signature. Ne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from pacekeeper.client.rpc import TEMPORARY, abort
@@ -42,7 +42,7 @@ class LogService(log_pb2_grpc.TransparencyLogServicer):
         store: Store,
         peers: Peers,
         streams: CosignStreams,
-        statement_key: SigningKey,
+        statement_key: Callable[[], SigningKey],
         origin: str,
         fingerprint: bytes,
     ) -> None:
@@ -82,7 +82,7 @@ class LogService(log_pb2_grpc.TransparencyLogServicer):
                 entry = promise.entries.add()
                 entry.index, entry.id, entry.sequenced_at_ms, _ = outcome
         if promise.entries:
-            response.acceptance.CopyFrom(seal(promise, [self._key]))
+            response.acceptance.CopyFrom(seal(promise, [self._key()]))
         return response
 
     async def _witnessed(self, outcomes: Sequence[Outcome], context: Context) -> log_pb2.SubmitResponse:

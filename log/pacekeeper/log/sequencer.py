@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from pacekeeper.log.store.port import Slot
 from pacekeeper.protocol import keys, limits
@@ -29,6 +29,13 @@ from pacekeeper.v1 import log_pb2
 from pacekeeper.v1 import statements_pb2 as pb
 
 _CHAINED: Final = (pb.ComputeAttestation, pb.Gap, pb.Correction)  # the statements that take a lab's sequence number
+
+
+class Voice(Protocol):
+    """Whoever holds the log's statement keys, and picks the one in force."""
+
+    def key_for(self, state: State) -> keys.SigningKey: ...
+
 
 Known = Callable[[Sequence[bytes]], Mapping[bytes, int]]
 FindSlot = Callable[[str, int], int | None]
@@ -76,11 +83,11 @@ class Plan:
 
 
 class Sequencer:
-    """Owns the replay's state. tick_key is the log's statement key; known and find_slot look into the store."""
+    """Owns the replay's state. voice has the log's statement key; known and find_slot look into the store."""
 
-    def __init__(self, state: State, tick_key: keys.SigningKey, known: Known, find_slot: FindSlot) -> None:
+    def __init__(self, state: State, voice: Voice, known: Known, find_slot: FindSlot) -> None:
         self.state = state
-        self._tick_key = tick_key
+        self._voice = voice
         self._known = known
         self._find_slot = find_slot
         self._resuming = True  # a log that has been down resumes like one that was halted
@@ -140,7 +147,7 @@ class Sequencer:
 
     def _tick(self, plan: Plan) -> None:
         state = self.state
-        tick = seal(pb.Tick(agreement=state.agreement.fingerprint, index=state.size), [self._tick_key])
+        tick = seal(pb.Tick(agreement=state.agreement.fingerprint, index=state.size), [self._voice.key_for(state)])
         applied = admit(state, read_envelope(tick), plan.time_ms)
         plan.entries.append(frame_entry(plan.time_ms, encode(tick)))
         plan.ids.append(applied.id)

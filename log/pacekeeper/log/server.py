@@ -40,6 +40,7 @@ from pacekeeper.log.sequencer import Sequencer
 from pacekeeper.log.settings import LogFiles, load_files
 from pacekeeper.log.store.port import Batch, Head, Store
 from pacekeeper.log.store.sqlite import SqliteStore
+from pacekeeper.log.voice import StatementKeys
 from pacekeeper.log.witnesses import Witnesses
 from pacekeeper.log.witnessing import Witnessing, oldest_unpublished_ms
 from pacekeeper.log.writer import Writer
@@ -68,7 +69,7 @@ def initialise(config_path: Path) -> None:
             now_ms = SystemClock().now_ms()
             envelope = parse_envelope(files.bundle.entry0)
             entry = frame_entry(now_ms, files.bundle.entry0)
-            genesis(entry)
+            StatementKeys(files.statement_keys).key_for(genesis(entry))
             tree = Frontier()
             tree.append(leaf_hash(entry))
             statement_id = identity(pae(envelope.payload_type, envelope.payload))
@@ -120,7 +121,9 @@ class _Log:
         witnesses.advance(recovered.state.agreement)
         oldest_ms = oldest_unpublished_ms(store, tree.size if tree else 0)
         self._witnessing = Witnessing(store, publisher, witnesses, clock, tree, oldest_ms)
-        sequencer = Sequencer(recovered.state, files.statement_key, store.known, store.slot)
+        voice = StatementKeys(files.statement_keys)
+        voice.key_for(recovered.state)  # a log that cannot speak does not start
+        sequencer = Sequencer(recovered.state, voice, store.known, store.slot)
         self._writer = Writer(
             store,
             sequencer,
@@ -145,7 +148,7 @@ class _Log:
             store,
             peers,
             streams,
-            files.statement_key,
+            lambda: voice.key_for(sequencer.state),
             agreement.origin,
             agreement.fingerprint,
         )

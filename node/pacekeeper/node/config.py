@@ -6,6 +6,7 @@ state = "state"
 socket = "state/gate.sock"        # where training processes find the daemon
 spool = "state/spool"             # where they leave their accounts while it is away
 key = "keys/lab.key"
+next_key = "keys/lab.next.key"     # where the key that follows it lies, or will
 tls_key = "keys/tls.pem"
 tls_certificate = "keys/tls.crt.pem"
 on_daemon_down = "continue"       # or "hold": what training does while the daemon is away
@@ -82,6 +83,7 @@ class LabConfig(Config):
     on_daemon_down: Literal["continue", "hold"] = "continue"
     auto_declare: bool = True
     chip_time_margin: str = "60 %"
+    next_key: str = ""
     job_timeout: str = "30 s"
     accession: str = ""
     drill: DrillConfig = msgspec.field(default_factory=DrillConfig)
@@ -98,6 +100,7 @@ class LabSettings:
     socket: Path
     spool: Path
     key: Path
+    next_key: Path | None
     tls_key: Path
     tls_certificate: Path
     on_daemon_down: str
@@ -132,6 +135,7 @@ def load_settings(path: Path) -> LabSettings:
         socket=check_socket_path(resolve(path, config.socket), f"{path}: socket"),
         spool=resolve(path, config.spool),
         key=resolve(path, config.key),
+        next_key=resolve(path, config.next_key) if config.next_key else None,
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         on_daemon_down=config.on_daemon_down,

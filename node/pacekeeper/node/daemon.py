@@ -44,11 +44,12 @@ from pacekeeper.node.permits import Permits
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.requests import answer_requests, leave_request, read_answer
 from pacekeeper.node.runs import RunPlan
-from pacekeeper.node.signer import open_file_signer
+from pacekeeper.node.signer import open_lab_keys
 from pacekeeper.node.status import LabStatus, describe_job, describe_uncounted, read_status, write_status
 from pacekeeper.node.terms import FOUNDER, Terms
 from pacekeeper.node.training_gate import TrainingGate, start_gate
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay.key_life import RULES_WITH_SUCCESSORS
 from pacekeeper.protocol.text import printable
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -124,7 +125,8 @@ def _credentials(settings: LabSettings) -> grpc.ChannelCredentials:
 
 
 def _open(settings: LabSettings, clock: Clock) -> Book:
-    signer = open_file_signer(settings.key, settings.lab.key)
+    successors = settings.agreement.rules_version >= RULES_WITH_SUCCESSORS
+    keys = open_lab_keys(settings.key, settings.next_key, settings.lab.key, successors=successors)
     calendar = settings.agreement.calendar
     try:
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -133,7 +135,8 @@ def _open(settings: LabSettings, clock: Clock) -> Book:
         write_calendar(settings.spool, PeriodCalendar(calendar.epoch_ms, calendar.period_ms))
     except OSError as error:
         raise Refused(Code.UNSAFE_STATE, f"{error.filename}: {error.strerror}") from None
-    return open_book(settings.state / "journal", settings.agreement.fingerprint, settings.lab.id, signer, clock)
+    path, fingerprint = settings.state / "journal", settings.agreement.fingerprint
+    return open_book(path, fingerprint, settings.lab.id, keys, clock)
 
 
 class LabNode:
@@ -263,6 +266,7 @@ class LabNode:
             self._outbox.stopped,
             self._outbox.problem,
             self._reader.problem,
+            self._reader.succession.problem,
             self._keeper.problem,
             self._keeper.clock_problem,
             self._terms.problem(),

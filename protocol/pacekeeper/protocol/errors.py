@@ -23,6 +23,8 @@ class Code(StrEnum):
     UNKNOWN_SIGNER = "unknown-signer"  # key id is not in the agreement
     WRONG_ROLE = "wrong-role"  # the key is known, but may not sign this statement
     MISSING_SIGNATURE = "missing-signature"  # a required signature is absent
+    KEY_RETIRED = "key-retired"  # the key was the signer's, until another took its place
+    KEY_USED = "key-used"  # a new key that somebody has or had already
     # statements in general
     WRONG_AGREEMENT = "wrong-agreement"  # names another agreement's fingerprint
     BAD_FIELD = "bad-field"  # a field is outside what its definition allows
@@ -83,6 +85,7 @@ class Code(StrEnum):
     WRONG_ROUND = "wrong-round"  # names another pledge than the one that stands, or another round than the present one
     BAD_REPORT = "bad-report"  # an indicator's report that does not follow the reporter's last one
     BAD_EPOCH = "bad-epoch"  # a key's epoch is not the one after the present key's
+    REPLACEMENT_PENDING = "replacement-pending"  # the parties are replacing the key that would be rotated
     # services
     OVERLOADED = "overloaded"  # shed; try again later
     NOT_WITNESSED = "not-witnessed"  # sequenced, but no quorum in time; the statement stays on the log

@@ -69,3 +69,35 @@ def fsck(config: Path, as_json: bool) -> None:
         raise Sentence(f"{len(problems)} problems; do not serve this log before they are understood", 5)
     if not as_json:
         click.echo("no problem found")
+
+
+@command.command("rotate-key")
+@click.argument("config", type=FILE)
+@click.option("--out", type=FILE, required=True, help="The rotation to write.")
+@sentences
+def rotate_key(config: Path, out: Path) -> None:
+    """Make the log's next statement key, and write the rotation that both keys sign.
+
+    A lab or a verifier submits it: `pacekeeper party submit-rotation`. The running log goes over to the new key by
+    itself. The number of the key is read from the log's own public files, which are verified first.
+    """
+    from pacekeeper.audit.verify import audit
+    from pacekeeper.cli.doctor.subject import open_subject
+    from pacekeeper.cli.rotation import key_files, settle, sign_rotation
+    from pacekeeper.client.errors import ConfigError
+    from pacekeeper.client.fetch import DirectorySource
+    from pacekeeper.client.keyfiles import write_public
+    from pacekeeper.protocol.envelope import encode
+
+    if out.exists():
+        raise Sentence(f"{out} exists already", 2)  # SPEC cli-4, before a key is made
+    subject = open_subject(config)
+    if subject.bundle is None:
+        raise ConfigError(subject.bundle_error)
+    result = audit(DirectorySource(subject.state / "public"), subject.bundle.agreement.fingerprint)
+    if result.faults or result.state is None:
+        raise Sentence(f"{subject.state / 'public'} does not verify: {result.faults[0].message}", 3)
+    files = key_files(subject)
+    settle(files, result.state)
+    write_public(out, encode(sign_rotation(files, result.state)))
+    click.echo(f"wrote {out}; next: pacekeeper party submit-rotation CONFIG {out}, with a lab's or verifier's CONFIG")

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import click
 
+from pacekeeper.cli.commands.rotating import new_key, rotate_key
 from pacekeeper.cli.console import DIRECTORY, FILE, echo_json, sentences
 
 
 @click.group()
 def command() -> None:
     """Run a national verifier."""
+
+
+command.add_command(rotate_key)
+command.add_command(new_key)
 
 
 @command.command()

@@ -17,7 +17,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from pacekeeper.cli.commitments.caller import Caller
+from pacekeeper.cli.commitments.caller import Caller, Connection
 from pacekeeper.cli.console import USAGE, Sentence, progress
 from pacekeeper.client.collector import settle
 from pacekeeper.client.errors import Outage, TemporaryFailure
@@ -34,9 +34,11 @@ from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.protocol.tlog.policy import CosignaturePolicy, check_checkpoint
 from pacekeeper.protocol.tlog.transitions import FIRST_RULES
 from pacekeeper.protocol.units import format_duration
+from pacekeeper.v1.envelope_pb2 import Envelope
 
 Build = Callable[[State, str], Message]
 Policy = Callable[[], CosignaturePolicy | None]
+Sign = Callable[[State], Envelope]
 
 _PATIENCE_S: Final = 30.0  # without a further entry: a quorum that takes longer than this is not at work
 
@@ -57,24 +59,42 @@ def act(caller: Caller, build: Build) -> Outcome:
     SPEC cli-17: nothing MUST be signed before the log was replayed under the bundle's agreement, and nothing be called
     done without a receipt that verifies.
     """
-    return asyncio.run(_act(caller, build))
+
+    def sign(state: State) -> Envelope:
+        key, who = caller.signer(state)
+        return seal(build(state, who), [key])
+
+    return put(caller, sign)
 
 
-async def _act(caller: Caller, build: Build) -> Outcome:
-    agreement = caller.agreement
-    async with LogClient(agreement.log.address, caller.credentials, agreement) as log:
+def put(connection: Connection, sign: Sign) -> Outcome:
+    """As act, for an envelope that sign(state) makes."""
+    return asyncio.run(_put(connection, sign))
+
+
+async def _put(connection: Connection, sign: Sign) -> Outcome:
+    agreement = connection.agreement
+    async with LogClient(agreement.log.address, connection.credentials, agreement) as log:
         reading = Reading(agreement, lambda policy: log.follow(policy=policy))
         with progress("replaying") as report:
             state = await reading.reach(await _vouched_size(log, agreement), report)
         check_fresh(state, time.time_ns() // 1_000_000)
         settle()
-        envelope = seal(build(state, caller.who), [caller.key])
+        envelope = sign(state)
         parse_statement(envelope)  # a field that no log takes is better refused here, with nothing sent
         [answer] = await log.submit([encode(envelope)])
         if isinstance(answer, SubmitRefused):
             raise Sentence(f"the log refused it: {answer.message} ({answer.code})", USAGE)
         assert isinstance(answer, WitnessedReceipt), "nothing less was asked for"
         return Outcome(answer, await reading.reach(answer.index + 1))
+
+
+async def read_head(connection: Connection) -> State:
+    """Return the state at the head that the quorum vouches for. Raises as act does; nothing is signed."""
+    agreement = connection.agreement
+    async with LogClient(agreement.log.address, connection.credentials, agreement) as log:
+        reading = Reading(agreement, lambda policy: log.follow(policy=policy))
+        return await reading.reach(await _vouched_size(log, agreement))
 
 
 async def _vouched_size(log: LogClient, agreement: Agreement) -> int:

@@ -26,7 +26,8 @@ _MARKS: Final = {"checkpoint_key": "log", "cosign_key": "verifier", "pools": "la
 
 @dataclass(frozen=True)
 class Subject:
-    """A role to look at. keys: what each signing key is for -> its file. listen: what each address is for -> host:port.
+    """A role to look at. keys: what each signing key is for -> its file; next_keys: the same, for the file of the
+    one that follows it. listen: what each address is for -> host:port.
 
     bundle is None, and why in bundle_error, when it cannot be loaded: what needs no agreement is still looked at.
     """
@@ -43,6 +44,7 @@ class Subject:
     bundle: Bundle | None
     bundle_error: str = ""
     lab: LabConfig | None = field(default=None, repr=False)
+    next_keys: Mapping[str, Path] = field(default_factory=dict)
     accession: Path | None = None
 
     @property
@@ -105,6 +107,7 @@ def _log(path: Path) -> Subject:
             "checkpoint_key": resolve(path, config.checkpoint_key),
             "statement_key": resolve(path, config.statement_key),
         },
+        next_keys=_next_keys(path, "statement_key", config.next_statement_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={"listen": config.listen, "http_listen": config.http_listen},
@@ -124,6 +127,7 @@ def _verifier(path: Path) -> Subject:
         config_path=path,
         state=resolve(path, config.state),
         keys={"statement_key": resolve(path, config.statement_key), "cosign_key": resolve(path, config.cosign_key)},
+        next_keys=_next_keys(path, "statement_key", config.next_statement_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={"listen": config.listen},
@@ -144,6 +148,7 @@ def _lab(path: Path) -> Subject:
         config_path=path,
         state=resolve(path, config.state),
         keys={"key": resolve(path, config.key)},
+        next_keys=_next_keys(path, "key", config.next_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={},
@@ -152,6 +157,10 @@ def _lab(path: Path) -> Subject:
         lab=config,
         accession=accession,
     )
+
+
+def _next_keys(path: Path, name: str, value: str) -> dict[str, Path]:
+    return {name: resolve(path, value)} if value else {}
 
 
 def _bundle(path: Path, name: str, accession: Path | None = None) -> tuple[Bundle | None, str]:

@@ -219,7 +219,10 @@ class Registry:
         self._book.clean = noted
 
     def set_members(self, members: Members, index: int, time_ms: int) -> None:
-        """Take over who the members are after an accession or exit; the pledges of who left fall away."""
+        """Take over who the members are after an accession or exit; the pledges of who left fall away.
+
+        SPEC commitments-58: who has left and was to report MUST be one that is silent: its tracks stay.
+        """
         book = self._book
         gone = (book.members.parties | book.members.labs.keys()) - (members.parties | members.labs.keys())
         for participant in sorted(gone):
@@ -279,6 +282,10 @@ class Registry:
     def standings(self) -> Mapping[str, Standing]:
         """Return all commitments by id, in the order in which they were proposed."""
         return self._book.standings
+
+    def pledged_by(self, participant: str) -> list[Standing]:
+        """Return the commitments to which a participant's pledge stands."""
+        return [self._book.standings[ident] for ident in self._book.pledged.get(participant, ())]
 
     def constraints_on(self, lab: str, now_ms: int) -> Constraints:
         """Return what a lab may do at a moment, as far as the log is known.

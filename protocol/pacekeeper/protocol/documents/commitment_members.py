@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from pacekeeper.protocol.commitments.pledges import Condition, Roll
 from pacekeeper.protocol.documents.blocks import DocumentError
+from pacekeeper.protocol.documents.commitment_keys import check_replacements
 from pacekeeper.protocol.documents.commitment_model import (
     Accession,
     Amendment,
@@ -149,13 +150,7 @@ def _check_act(commitment: Commitment, tables: list[Table], members: Members) ->
         case Exit(party=party) if party not in members.parties:
             yield DocumentError(line_in(tables, "exit", "party"), f'party: there is no party "{party}"')
         case KeyReplacements(keys=replaced):
-            for key, table in zip(replaced, (table for table in tables if table.name == "key"), strict=True):
-                if key.key in members.keys:
-                    yield DocumentError(table.line_of("key"), "key: it is in use, or was; each job has its own")
-                role, holder = table.values["role"], table.values["holder"]
-                known = {"lab": members.labs.keys(), "log": {"log"}}.get(str(role), members.parties)
-                if holder not in known:
-                    yield DocumentError(table.line_of("holder"), f'holder: there is no {role} "{holder}"')
+            yield from check_replacements(commitment, replaced, tables, members, roll_of(commitment, members))
         case _:
             return
 

@@ -24,7 +24,7 @@ def describe_agreement(agreement: Agreement) -> list[str]:
         *_who(agreement),
         _quorum(agreement),
         *_when(agreement),
-        *(_cap(cap) for cap in agreement.caps),
+        *(describe_cap(cap) for cap in agreement.caps),
         _margins(agreement.margins),
         f"A cap that the margins leave undecided for {count_of(agreement.indeterminate_periods, 'period')} "
         "counts as exceeded.",
@@ -57,7 +57,7 @@ def describe_terms(
     if indeterminate_periods is not None:
         yield f"what the margins leave undecided for {count_of(indeterminate_periods, 'period')} counts as exceeded"
     if caps is not None:
-        yield from (_cap(cap).removesuffix(".").replace("Cap", "cap", 1) for cap in caps)
+        yield from (describe_cap(cap).removesuffix(".").replace("Cap", "cap", 1) for cap in caps)
 
 
 def exact_flop(gflop: int) -> str:
@@ -102,7 +102,8 @@ def _when(agreement: Agreement) -> Iterator[str]:
     )
 
 
-def _cap(cap: Cap) -> str:
+def describe_cap(cap: Cap) -> str:
+    """Say in a sentence what a cap allows, and whom."""
     what = {
         "run": "each run with its ancestors",
         "lab": f"each lab in {count_of(cap.window, 'period')} together",

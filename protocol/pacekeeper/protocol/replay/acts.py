@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Final
 
 from pacekeeper.protocol.documents.checks import first_fault
-from pacekeeper.protocol.documents.commitment_model import Accession, Act, Amendment, Exit, Kind
+from pacekeeper.protocol.documents.commitment_model import Accession, Act, Amendment, Exit, KeyReplacements, Kind
 from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay import amendments, membership
+from pacekeeper.protocol.replay import amendments, key_life, membership
 from pacekeeper.protocol.replay.state import State, members_of
 
 # SPEC commitments-42: which kinds of commitment a version of the rules judges or performs.
 KINDS: Final[dict[int, frozenset[Kind]]] = {
     1: frozenset(),
     2: frozenset({Kind.PAUSE, Kind.SLOW_DOWN}),
-    3: frozenset({Kind.PAUSE, Kind.SLOW_DOWN, Kind.ACCESSION, Kind.EXIT, Kind.AMENDMENT}),
+    3: frozenset(Kind),
 }
 
 
@@ -35,8 +35,8 @@ def outcome_of(state: State, act: Act) -> Agreement:
             agreement = membership.left(state, act)
         case Amendment():
             agreement = amendments.amended(state, act)
-        case _:
-            raise AssertionError(f"no rules perform {act}")
+        case KeyReplacements():
+            return state.agreement  # whether a key can follow another is judged when it is to (key_life)
     fault = first_fault(agreement)
     if fault is not None:
         raise Refused(Code.BAD_COMMITMENT, fault.message)
@@ -45,6 +45,9 @@ def outcome_of(state: State, act: Act) -> Agreement:
 
 def perform(state: State, act: Act, time_ms: int, index: int) -> None:
     """Do an act at a log time, brought out by the entry with this index. Raises Refused if it cannot be done now."""
+    if isinstance(act, KeyReplacements):
+        key_life.replace_keys(state, act, time_ms, index)
+        return
     before, agreement = state.agreement, outcome_of(state, act)
     # Nothing is refused from here on.
     state.agreement = agreement

@@ -7,6 +7,7 @@ later ones showed.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from pacekeeper.protocol.compute.bounds import Bounds, Outcome, compare
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.documents.agreement import Cap
+from pacekeeper.protocol.documents.commitment_model import CapLimits
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.judgements import CapStatus, Undecided, Watch, with_matter
 from pacekeeper.protocol.replay.state import State
@@ -39,10 +41,11 @@ def judge_windows(state: State, lab: str, period: int, change: tuple[int, int], 
             continue  # nearly every judgement ends here; it is what the lines below would do
         else:
             ends = [(period, watch.window.present())]
-        _judge_window(state, watch, ends, found)
+        judge_window(state, watch, ends, found)
 
 
-def _judge_window(state: State, watch: Watch, ends: list[tuple[int, Bounds]], found: list[Violation]) -> None:
+def judge_window(state: State, watch: Watch, ends: list[tuple[int, Bounds]], found: list[Violation]) -> None:
+    """Judge the windows that end with these periods, whose totals have changed."""
     subject, window = watch.subject, watch.window
     status = state.cap_status.get((watch.cap.id, subject))
     if status is None:
@@ -90,11 +93,20 @@ def _judge_run(state: State, cap: Cap, run: Run, period: int, found: list[Violat
         measured = partial(state.lineage.cumulative, run)
         status = state.cap_status[cap.id, run.name] = CapStatus(Outcome.WITHIN, period, measured)
     total = status.bounds
-    outcome = compare(total, cap.limit)
+    if note_life(state, cap, run, status, period, compare(total, cap.limit)):
+        found.append(run_violation(state, cap, run, period, total))
+
+
+def note_life(state: State, cap: Cap, run: Run, status: CapStatus, period: int, outcome: Outcome) -> bool:
+    """Record what a cap says to the whole life of a run; whether a violation begins with it."""
     _note_present(status, outcome, period)
-    if _judge(state, cap, run.name, status, _WHOLE_LIFE, period, outcome, total):
-        sources = (*(record.run for record in state.lineage.ancestors(run)), run.name)
-        found.append(_violation(state, ViolationKind.RUN_CAP, run.name, period, cap, total, sources))
+    return _judge(state, cap, run.name, status, _WHOLE_LIFE, period, outcome, status.bounds)
+
+
+def run_violation(state: State, cap: Cap, run: Run, period: int, total: Bounds) -> Violation:
+    """A run, with all that it inherits, is over a cap."""
+    sources = (*(record.run for record in state.lineage.ancestors(run)), run.name)
+    return _violation(state, ViolationKind.RUN_CAP, run.name, period, cap, total, sources)
 
 
 def _note_clear(state: State, run: Run) -> None:
@@ -127,6 +139,16 @@ def resolve(
     if new:
         kind = ViolationKind.UNRESOLVED
         found.append(Violation(kind, subject, period, index, due_ms, cap_id, undecided.limit, undecided.bounds))
+
+
+def find_cap(state: State, cap_id: str) -> Cap:
+    """Return a cap of the agreement, or one of a commitment, which has the id "commitment/cap"."""
+    commitment, _, own = cap_id.rpartition("/")
+    if not commitment:
+        return next(cap for cap in state.agreement.caps if cap.id == cap_id)
+    measure = state.commitments.standing(commitment).terms.measure
+    assert isinstance(measure, CapLimits)
+    return dataclasses.replace(next(cap for cap in measure.caps if cap.id == own), id=cap_id)
 
 
 def _judge(

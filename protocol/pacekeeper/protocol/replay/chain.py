@@ -18,6 +18,7 @@ from pacekeeper.protocol.replay.caps import judge_runs, judge_windows
 from pacekeeper.protocol.replay.conduct import judge_conduct
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.labs import Account, LabState
+from pacekeeper.protocol.replay.measures import forget_measures, judge_measures
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -60,7 +61,9 @@ def apply_attestation(
         lab.missing.discard(period)
     lab.accounts[period] = account
     _count(state, lab, period, changes, (account.low, account.high), found)
-    judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+    if state.commitments.standings():
+        judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+        judge_measures(state, lab, period, account, None, changes, found)
     _forget(state, lab)
 
 
@@ -114,7 +117,9 @@ def apply_correction(
         change[run.name] = (run, low - bounds.low, high - bounds.high)
     net = [change[name] for name in sorted(change)]
     _count(state, lab, period, net, (account.low - old.low, account.high - old.high), found)
-    judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+    if state.commitments.standings():
+        judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+        judge_measures(state, lab, period, account, old, net, found)
 
 
 def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
@@ -250,8 +255,11 @@ def _forget(state: State, lab: LabState) -> None:
     accounts = lab.accounts
     closed = -1
     while accounts and state.is_closed(period := next(iter(accounts))):
-        del accounts[period]
+        account = accounts.pop(period)
+        if state.kept_periods:
+            lab.least[period], lab.most[period] = account.low, account.high
         closed = max(closed, period)
     if closed >= 0:
         for watch in state.watches[lab.id]:
             watch.window.forget_before(closed)
+        forget_measures(state, lab, closed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 
 from pacekeeper.protocol.compute.calendar import Silence, shift_by_silence
-from pacekeeper.protocol.replay import commitments, conduct, membership
+from pacekeeper.protocol.replay import commitments, conduct, growth, membership
 from pacekeeper.protocol.replay.caps import resolve
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.state import State
@@ -36,6 +36,8 @@ def advance(state: State, time_ms: int, index: int, found: list[Violation]) -> N
             membership.forget(state, subject, period, due_ms)
         elif kind.startswith("commitment-"):
             commitments.fire(state, kind, subject, due_ms, index)
+        elif kind.startswith(growth.CLOSE):
+            growth.close_window(state, kind.removeprefix(growth.CLOSE), subject, period, due_ms, index, found)
         else:
             conduct.fall_due(state, kind, subject, period, due_ms, index, found)
 

@@ -9,6 +9,7 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.readings import RecordReading
 from pacekeeper.protocol.replay.caps import judge_runs
 from pacekeeper.protocol.replay.chain import check_margins, check_owed
+from pacekeeper.protocol.replay.commitment_caps import judge_linked
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
@@ -74,3 +75,4 @@ def apply_record(
     if linked:
         touched = [child for child in state.lineage.descendants(linked) if child.own.high > 0]
         judge_runs(state, touched, period, found)
+        judge_linked(state, touched, period, found)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from pacekeeper.protocol.commitments.growth_bounds import NOTHING_CARRIED, Carried
 from pacekeeper.protocol.compute.bounds import Bounds, Outcome
 from pacekeeper.protocol.compute.window import SlidingWindow
 from pacekeeper.protocol.documents.agreement import Cap
@@ -134,3 +135,28 @@ class Conduct:
     undecided: set[int] = field(default_factory=set)
     exceeding: set[int] = field(default_factory=set)
     convicted: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Course:
+    """A lab's windows under one growth limit. What is closed is folded into a few figures.
+
+    first: the period with which the first window begins that is not closed. carried: what goes into it. used: period ->
+    what counts in windows from there on. discounted: periods of which less counts in baselines than was used. waiting:
+    windows whose close is a deadline. convicted: windows with a violation. spent: period -> gigaFLOP beyond its
+    window's allowance, at least so much, where there is a budget for it; spent_before: that of all periods before.
+    """
+
+    first: int
+    window: int
+    carried: Carried = NOTHING_CARRIED
+    used: dict[int, Bounds] = field(default_factory=dict)
+    discounted: dict[int, Bounds] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+    convicted: set[int] = field(default_factory=set)
+    spent: dict[int, int] = field(default_factory=dict)
+    spent_before: int = 0
+
+    def window_of(self, period: int) -> int:
+        """Return the first period of the window that a period is in."""
+        return period - (period - self.first) % self.window

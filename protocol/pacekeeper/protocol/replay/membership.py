@@ -137,7 +137,6 @@ def forget(state: State, lab_id: str, period: int, due_ms: int) -> None:
         state.push_deadline(FORGET, lab_id, period, due_ms + 1)
         return
     _retire(state, lab_id)
-    state.labs[lab_id].accounts.clear()
     state.watches.pop(lab_id, None)
 
 

@@ -21,12 +21,13 @@ from pacekeeper.protocol.compute.lineage import Lineage, Run
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.documents.commitment_model import Members
 from pacekeeper.protocol.documents.model import Lab, Party
+from pacekeeper.protocol.documents.values import MAX_WINDOW
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.keys import key_id
 from pacekeeper.protocol.replay.facts import Violation, VoidEntry
-from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, RunCap
+from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, Course, RunCap, Watch
 from pacekeeper.protocol.replay.labs import LabState
-from pacekeeper.protocol.replay.terms import describe_terms
+from pacekeeper.protocol.replay.terms import describe_keys, describe_terms
 from pacekeeper.protocol.replay.watches import watches_of
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -41,6 +42,18 @@ class Authority(NamedTuple):
     role: str
     owner: str
     public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A key that another took the place of: whose it was, its epoch, the entry and log time of that, and whether the
+    parties replaced it, rather than its holder."""
+
+    authority: Authority
+    epoch: int
+    index: int
+    time_ms: int
+    replaced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,8 @@ class State:
         self.keyring: dict[bytes, Authority] = authorities_of(agreement.parties, agreement.labs)
         self.keyring[key_id(agreement.log.statement_key)] = Authority("log", "log", agreement.log.statement_key)
         self.former_keys: dict[bytes, Authority] = {}  # of parties, verifiers and labs that have left
+        self.epochs: dict[tuple[str, str], int] = {}  # (role, holder) -> the present key's, where above 1
+        self.retired: dict[bytes, Retired] = {}  # key id -> whose it was, in the order of their retirement
         self.lineage = Lineage()
         self.violations: list[Violation] = []
         self.voids: list[VoidEntry] = []
@@ -101,6 +116,12 @@ class State:
         self.superseded_margins: list[SupersededMargins] = []
         self.watches = watches_of(agreement, 0, {})
         self.cap_status: dict[tuple[str, str], CapStatus] = {}
+        # Caps by commitment, by (commitment/cap, subject); what runs did under them, by (commitment/cap, run); the
+        # windows of each lab under growth limits, by commitment; how many closed periods a lab's totals go back.
+        self.commitment_watches: dict[tuple[str, str], Watch] = {}
+        self.capped_runs: dict[tuple[str, str], Bounds] = {}
+        self.courses: dict[str, dict[str, Course]] = {}
+        self.kept_periods = 2 * MAX_WINDOW if agreement.rules_version > 2 else 0
         self.deadlines: list[tuple[int, str, str, int]] = []
         for lab in self.labs.values():
             self.push_deadline("account", lab.id, first, agreement.due_ms(first))
@@ -243,7 +264,9 @@ class State:
             "silences": [list(silence) for silence in self.silences],
             "deadlines": sorted(self.deadlines),
             **({"commitments": self._describe_commitments()} if self.agreement.rules_version > 1 else {}),
-            **({"terms": describe_terms(self)} if self.agreement.rules_version > 2 else {}),
+            **(
+                {"terms": describe_terms(self), "keys": describe_keys(self)} if self.agreement.rules_version > 2 else {}
+            ),
         }
 
     def _describe_commitments(self) -> dict[str, object]:
@@ -257,6 +280,25 @@ class State:
                     sorted(conduct.convicted),
                 ]
                 for (commitment, subject), conduct in sorted(self.conduct.items())
+            },
+            **(self._describe_measures() if self.agreement.rules_version > 2 else {}),
+        }
+
+    def _describe_measures(self) -> dict[str, object]:
+        return {
+            "capped_runs": {f"{cap} {run}": list(used) for (cap, run), used in sorted(self.capped_runs.items())},
+            "growth": {
+                f"{commitment} {lab}": [
+                    course.first,
+                    list(course.carried),
+                    sorted(course.used.items()),
+                    sorted(course.discounted.items()),
+                    sorted(course.waiting),
+                    sorted(course.convicted),
+                    [sorted(course.spent.items()), course.spent_before],
+                ]
+                for lab, courses in sorted(self.courses.items())
+                for commitment, course in sorted(courses.items())
             },
         }
 

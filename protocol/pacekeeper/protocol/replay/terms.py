@@ -21,7 +21,6 @@ def describe_terms(state: State) -> dict[str, object]:
     return {
         "agreement": _agreement(state.agreement),
         "acts": [[act.commitment, act.index, act.time_ms] for act in state.acts],
-        "keyring": sorted([key_id.hex(), who.role, who.owner] for key_id, who in state.keyring.items()),
         "members": [sorted(members.parties), sorted(members.labs.items()), members.tolerance_ms],
         "former": sorted(members.former),
         "used_keys": sorted(key.hex() for key in members.keys),
@@ -36,6 +35,18 @@ def describe_terms(state: State) -> dict[str, object]:
         "run_caps": [
             [held.id, _cap(held.cap), [[until, _cap(old)] for until, old in held.earlier]] for held in state.run_caps
         ],
+    }
+
+
+def describe_keys(state: State) -> dict[str, object]:
+    """Return whose keys are in force, and whose were."""
+    return {
+        "epochs": {f"{role} {holder}": epoch for (role, holder), epoch in sorted(state.epochs.items())},
+        "in force": {ident.hex(): [who.role, who.owner] for ident, who in sorted(state.keyring.items())},
+        "retired": {
+            ident.hex(): [*retired.authority[:2], retired.epoch, retired.index, retired.time_ms, retired.replaced]
+            for ident, retired in state.retired.items()
+        },
     }
 
 
