@@ -24,7 +24,7 @@ from pacekeeper.client.bundle import certificate_file
 from pacekeeper.client.errors import TemporaryFailure
 from pacekeeper.client.fetch import DirectorySource
 from pacekeeper.client.receipts import SubmitRefused, WitnessedReceipt
-from pacekeeper.client.tls import lab_uri, make_certificate, spki_pin, verifier_uri
+from pacekeeper.client.tls import CHANNEL_OPTIONS, lab_uri, make_certificate, spki_pin, verifier_uri
 from pacekeeper.log.fsck import fsck
 from pacekeeper.log.server import serve
 from pacekeeper.protocol.envelope import encode
@@ -32,6 +32,7 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.statements import seal
 from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
 from pacekeeper.protocol.tlog.note import parse_note
+from pacekeeper.v1 import log_pb2, log_pb2_grpc
 
 FOUNDERS = ("norland", "sudland", "westmere", "eastholm")
 LAB = "borealis"
@@ -115,6 +116,44 @@ def test_a_newcomers_certificate_is_found_without_a_restart(changed: LogSite) ->
     """SPEC transport-22: by its file, and the log that results is sound by fsck and by an audit."""
     assert fsck(changed.state) == []
     assert audited(changed) is Exit.COMPLIANT
+
+
+def test_who_follows_is_shown_each_transition_where_it_stands(changed: LogSite, tmp_path: Path) -> None:
+    """SPEC transition-9: from the beginning, from right at a change, and from after it."""
+    shutil.copytree(changed.directory, tmp_path / "copy")
+    site = LogSite.__new__(LogSite)
+    site.__dict__.update(changed.__dict__, directory=tmp_path / "copy")
+    site.config, site.state = site.directory / "log.toml", site.directory / "state"
+    sizes = [size_of(site, f"transition/{number}") for number in (1, 2)]
+    notes = [(site.state / "public" / f"transition/{number}").read_bytes() for number in (1, 2)]
+
+    async def shown(address: str, first: int) -> list[int | bytes]:
+        """What the stream says until it has no more: sizes reached by entries, and notes, but for the head's."""
+        said: list[int | bytes] = []
+        credentials = site.people.credentials_of(lab_uri(LAB))
+        async with grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS) as channel:
+            call = log_pb2_grpc.TransparencyLogStub(channel).Follow(log_pb2.FollowRequest(from_index=first))
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    async with asyncio.timeout(2):
+                        message = await call.read()
+                    assert isinstance(message, log_pb2.FollowResponse)
+                    batch = message.batch
+                    said.append(message.checkpoint or batch.first_index + len(batch.entries))
+            call.cancel()
+        return said[:-1]
+
+    with site.process() as log:
+        published = size_of(site, "checkpoint")
+        everything = [sizes[0], notes[0], sizes[1], notes[1]]
+        rest = [published] if published > sizes[1] else []
+        for first, expected in (
+            (0, [*everything, *rest]),
+            (sizes[0], [*everything[1:], *rest]),
+            (sizes[0] + 1, [*everything[2:], *rest]),
+            (sizes[1], [*everything[3:], *rest]),
+        ):
+            assert asyncio.run(shown(log.address, first)) == expected, first
 
 
 def test_a_log_killed_before_a_transition_is_published_does_it_after(tmp_path: Path) -> None:

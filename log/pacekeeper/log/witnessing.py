@@ -224,13 +224,15 @@ class Witnessing:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     async def _publish(self) -> None:
+        before = self.witnesses.agreements()
         proposal = self.witnesses.publish()
         self._late = self._replace = self._replace_next = False
         transition = proposal.is_transition
         self.published = await self._in_thread(self._publisher.publish, proposal.note(), transition)
         if transition:
             _log.info("the verifiers have changed", size=proposal.size, parties=sorted(self.witnesses.of))
-        self.membership_changed()
+        if len(before) > 1:  # else the one agreement that counted still does
+            self.membership_changed()
         size = proposal.size
         self._oldest_ms = await self._in_thread(oldest_unpublished_ms, self._store, size)
         self.changed.notify()

@@ -83,8 +83,8 @@ class VerifierConfig(Config):
     cosign_key: str
     tls_key: str
     tls_certificate: str
-    accession: str = ""
     next_statement_key: str = ""
+    accession: str = ""
 
 
 @dataclass(frozen=True)

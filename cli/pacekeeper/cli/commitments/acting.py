@@ -93,9 +93,8 @@ async def read_head(connection: Connection) -> State:
     """Return the state at the head that the quorum vouches for. Raises as act does; nothing is signed."""
     agreement = connection.agreement
     async with LogClient(agreement.log.address, connection.credentials, agreement) as log:
-        return await Reading(agreement, lambda policy: log.follow(policy=policy)).reach(
-            await _vouched_size(log, agreement)
-        )
+        reading = Reading(agreement, lambda policy: log.follow(policy=policy))
+        return await reading.reach(await _vouched_size(log, agreement))
 
 
 async def _vouched_size(log: LogClient, agreement: Agreement) -> int:
