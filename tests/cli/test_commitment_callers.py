@@ -121,7 +121,7 @@ async def batches(entries: Sequence[bytes]) -> AsyncIterator[VerifiedBatch]:
 async def test_reading_replays_up_to_a_size() -> None:
     world = PledgedWorld()
     world.agreed(world.start(1))
-    reading = Reading(world.agreement, batches(world.entries))
+    reading = Reading(world.agreement, lambda _policy: batches(world.entries))
     assert (await reading.reach(3)).size == 3
     state = await reading.reach(len(world.entries))
     assert state.digest() == world.state.digest()
@@ -142,7 +142,7 @@ async def test_a_log_of_another_agreement_is_not_believed() -> None:
     """SPEC cli-17."""
     other = World(title="Another agreement")
     with pytest.raises(Refused) as refused:
-        await Reading(World().agreement, batches(other.entries)).reach(1)
+        await Reading(World().agreement, lambda _policy: batches(other.entries)).reach(1)
     assert refused.value.code == Code.WRONG_AGREEMENT
 
 

@@ -125,7 +125,7 @@ TAMPERED = {
     "the head's time": ("UPDATE head SET time_ms = time_ms + 1", "stored head", "stored head"),
     "the published checkpoint": (
         "UPDATE published SET note = CAST(replace(CAST(note AS TEXT), char(10) || '3', char(10) || '2') AS BLOB)",
-        "stored checkpoint is damaged",
+        "published checkpoint: ",
         "published checkpoint: ",
     ),
 }

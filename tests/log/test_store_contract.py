@@ -124,6 +124,17 @@ def test_the_published_note_is_replaced(store: Store) -> None:
     assert store.published() == b"two"
 
 
+def test_transition_checkpoints_are_kept_in_order_whatever_is_published_after(store: Store) -> None:
+    """SPEC transition-6."""
+    assert store.transitions() == []
+    store.publish(b"one")
+    store.publish(b"two", transition=True)
+    store.publish(b"two with more lines")
+    store.publish(b"three")
+    store.publish(b"four", transition=True)
+    assert (store.published(), store.transitions()) == (b"four", [b"two", b"four"])
+
+
 def test_a_batch_without_entries_or_with_a_wrong_head_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="empty"):
         Batch(0, [], [], [], Head(0, b"", 0))

@@ -258,7 +258,7 @@ class Bench:
         self.book = open_book(path, self.agreement.fingerprint, settings.lab.id, keys, clock)
         self.reader = Reader(self.book, self.client, settings.lab, clock)
         self.desk = Desk(self.book, settings, Terms(settings, self.reader), clock)
-        self.outbox = Outbox(self.book, self.client, self.agreement, clock)
+        self.outbox = Outbox(self.book, self.client, clock)
         self.keeper = Keeper(self.book, self.desk, self.reader, settings, clock)
         self.catchup = CatchUp(self.book, self.desk, settings, clock)
         self.permits = Permits(self.book, self.desk, self.reader, settings, clock)

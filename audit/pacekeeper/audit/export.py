@@ -7,7 +7,14 @@ from typing import Any
 
 from pacekeeper.audit.acts import export_agreement
 from pacekeeper.audit.keys import export_keys
-from pacekeeper.audit.report import CANNOT_SHOW, describe_violation, lab_standing, lab_total, verdict_sentence
+from pacekeeper.audit.report import (
+    CANNOT_SHOW,
+    describe_change,
+    describe_violation,
+    lab_standing,
+    lab_total,
+    verdict_sentence,
+)
 from pacekeeper.audit.result import AuditResult
 from pacekeeper.audit.story import export_commitment
 from pacekeeper.protocol.replay.state import State
@@ -35,6 +42,16 @@ def export(result: AuditResult) -> dict[str, Any]:
             "absent": list(result.head.absent),
             "invalid": list(result.head.invalid),
         }
+    if result.changes:
+        body["verifier_changes"] = [
+            {
+                "index": change.index,
+                "verifiers": [party.id for party in change.after.parties],
+                "quorum": change.after.quorum.quorum,
+                "words": describe_change(change),
+            }
+            for change in result.changes
+        ]
     if result.state is not None and not result.faults:
         body["record"] = _record(result, result.state)
     return body

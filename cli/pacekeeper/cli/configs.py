@@ -86,6 +86,11 @@ def write_checked(config: Path, text: str, check: Callable[[Path], object]) -> N
         raise
 
 
+def accession_line(accession: Path | None, directory: Path) -> str:
+    """The line of a configuration that names a newcomer's accession, none for a founder."""
+    return "" if accession is None else f'accession = "{relative(accession, directory)}"   # by which it joins\n'
+
+
 def relative(target: Path, directory: Path) -> str:
     """A path as a configuration in a directory names it, between its double quotes."""
     return json.dumps(os.path.relpath(target.resolve(), directory.resolve()), ensure_ascii=False)[1:-1]

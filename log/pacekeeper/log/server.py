@@ -23,8 +23,9 @@ import grpc
 import structlog
 
 from pacekeeper.client.errors import ConfigError
-from pacekeeper.client.tls import SERVER_OPTIONS, PeerCheck, server_credentials
+from pacekeeper.client.tls import SERVER_OPTIONS, PeerCheck, changing_server_credentials
 from pacekeeper.client.web import WebServer, bind
+from pacekeeper.log.certificates import Certificates, owing_labs
 from pacekeeper.log.clock import SystemClock
 from pacekeeper.log.cosign import CosignStreams
 from pacekeeper.log.files import PublicFiles
@@ -33,7 +34,7 @@ from pacekeeper.log.lock import StateLock
 from pacekeeper.log.peers import Peers
 from pacekeeper.log.published import PublishedTree
 from pacekeeper.log.publisher import Publisher
-from pacekeeper.log.recovery import Recovered, mark_unsafe, recover, refuse_if_marked
+from pacekeeper.log.recovery import mark_unsafe, recover, refuse_if_marked
 from pacekeeper.log.rpc import LogService
 from pacekeeper.log.sequencer import Sequencer
 from pacekeeper.log.settings import LogFiles, load_files
@@ -47,7 +48,6 @@ from pacekeeper.protocol.envelope import frame_entry, identity, pae, parse_envel
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import genesis
 from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
-from pacekeeper.protocol.tlog.policy import check_checkpoint
 from pacekeeper.v1 import log_pb2_grpc
 
 MAX_CALLS: Final = 1_024  # under way at once, of all participants
@@ -112,12 +112,13 @@ class _Log:
         clock = SystemClock()
         public = PublicFiles(files.state / "public")
         publisher = Publisher(store, public, agreement.origin, files.checkpoint_key)
-        recovered = _recover(files, store, publisher)
+        recovered = recover(store, publisher, agreement)
         public.sweep()
         tree = recovered.published
-        witnesses = Witnesses(agreement.policy(), agreement.quorum.liars, agreement.timing.tolerance_ms)
+        witnesses = Witnesses(recovered.agreement)
         if tree is not None:
-            witnesses.restore(tree.note, recovered.state.last_time_ms)
+            witnesses.restore(tree.note, recovered.state.last_time_ms, recovered.agreement, recovered.before)
+        witnesses.advance(recovered.state.agreement)
         oldest_ms = oldest_unpublished_ms(store, tree.size if tree else 0)
         self._witnessing = Witnessing(store, publisher, witnesses, clock, tree, oldest_ms)
         voice = StatementKeys(files.statement_keys)
@@ -134,7 +135,13 @@ class _Log:
         )
         self._witnessing.nudge = self._writer.nudge
         streams = CosignStreams(self._witnessing, store, clock)
-        peers = Peers(PeerCheck(files.bundle.pins))
+        pins, founders = files.bundle.pins, files.bundle.certificates
+        self._certificates = Certificates(files.bundle_path, [(uri, pins[uri], pem) for uri, pem in founders.items()])
+        self._peers = peers = Peers(PeerCheck(pins))
+        self._witnessing.membership_changed = self._follow_membership
+        self._certificates.remember(recovered.labs)
+        self._witnessing.owing = owing_labs(recovered.state)
+        self._follow_membership()
         self._service = LogService(
             self._writer,
             self._witnessing,
@@ -151,6 +158,14 @@ class _Log:
     def _published(self) -> PublishedTree | None:
         return self._witnessing.published
 
+    def _follow_membership(self) -> None:
+        """Let in whom the agreements that count at present name.
+
+        SPEC transport-22: who may call MUST follow from the agreement in force, newcomers from their accession on.
+        """
+        witnessing = self._witnessing
+        self._peers.repin(self._certificates.follow(witnessing.witnesses.agreements(), witnessing.owing))
+
     async def run(self, ready: Callable[[dict[str, object]], None] | None) -> None:
         """Serve until a signal, or until a part fails."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -159,7 +174,8 @@ class _Log:
         web_socket = _bind(self._files.http_host, self._files.http_port)
         web = WebServer(self._public, web_socket)
         await grpc_server.start()
-        tasks = [_task(self._writer.run()), _task(self._witnessing.run()), _task(web.run()), _task(self._stop.wait())]
+        jobs = (self._writer.run(), self._witnessing.run(), web.run(), self._certificates.run())
+        tasks = [*map(_task, jobs), _task(self._stop.wait())]
         facts = {
             "pid": os.getpid(),
             "listen": f"{self._files.host}:{grpc_port}",
@@ -173,39 +189,23 @@ class _Log:
         finally:
             web.stop()
             await grpc_server.stop(GRACE_S)
-            for task in tasks[:2]:
+            for task in (*tasks[:2], *tasks[3:]):
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*tasks[:3], return_exceptions=True)
-            tasks[3].cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
             _log.info("log stopped")
 
     def _open_grpc(self) -> tuple[grpc.aio.Server, int]:
         files = self._files
         server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         log_pb2_grpc.add_TransparencyLogServicer_to_server(self._service, server)
-        credentials = server_credentials(
-            files.tls_key_pem, files.tls_certificate_pem, files.bundle.client_certificates()
+        credentials = changing_server_credentials(
+            files.tls_key_pem, files.tls_certificate_pem, self._certificates.trusted
         )
         try:
             return server, server.add_secure_port(f"{files.host}:{files.port}", credentials)
         except RuntimeError:
             raise ConfigError(f"cannot listen on {files.host}:{files.port}: the address is taken or unknown") from None
-
-
-def _recover(files: LogFiles, store: Store, publisher: Publisher) -> Recovered:
-    note = store.published()
-    size, root = 0, b""
-    if note is not None:
-        try:
-            checkpoint = check_checkpoint(note, files.bundle.agreement.policy()).checkpoint
-        except Refused as refused:
-            raise Refused(Code.UNSAFE_STATE, f"the stored checkpoint is damaged: {refused.message}") from refused
-        size, root = checkpoint.size, checkpoint.root
-    recovered = recover(store, publisher, size, root)
-    if recovered.state.agreement.fingerprint != files.bundle.agreement.fingerprint:
-        raise Refused(Code.UNSAFE_STATE, f"{files.store} is the log of another agreement than the bundle's")
-    return recovered
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -42,8 +42,9 @@ class LogConfig(Config):
 
 @dataclass(frozen=True)
 class LogFiles:
-    """What the configuration names, loaded."""
+    """What the configuration names, loaded. bundle_path: the bundle's directory, for newcomers' certificates."""
 
+    bundle_path: Path
     bundle: Bundle
     state: Path
     host: str
@@ -66,7 +67,8 @@ def load_files(config_path: Path) -> LogFiles:
     SPEC log-24: a log MUST NOT start with a key other than the one that the agreement names for its purpose.
     """
     config = load_config(config_path, LogConfig)
-    bundle = load_bundle(resolve(config_path, config.bundle))
+    bundle_path = resolve(config_path, config.bundle)
+    bundle = load_bundle(bundle_path)
     terms = bundle.agreement.log
     checkpoint_key = _key(resolve(config_path, config.checkpoint_key), terms.key.public_key, "checkpoint key")
     statement_keys = _statement_keys(config_path, config, bundle.agreement)
@@ -80,6 +82,7 @@ def load_files(config_path: Path) -> LogFiles:
     host, port = _address(config_path, "listen", config.listen)
     http_host, http_port = _address(config_path, "http_listen", config.http_listen)
     return LogFiles(
+        bundle_path=bundle_path,
         bundle=bundle,
         state=resolve(config_path, config.state),
         host=host,

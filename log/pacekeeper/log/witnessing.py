@@ -68,6 +68,8 @@ class Witnessing:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self.changed = Signal()
         self.nudge: Callable[[], None] = lambda: None
+        self.owing: frozenset[str] = frozenset()  # labs that have left, and still account for what they owe
+        self.membership_changed: Callable[[], None] = lambda: None  # whose verifiers and labs may call
 
     def conditions(self) -> Conditions:
         """Return what the sequencer must know at this moment."""
@@ -80,6 +82,10 @@ class Witnessing:
         """Take note of a commit and of conflicts that the sequencer has seen."""
         if done.head is not None:
             self.head = done.head
+            if done.agreement is not self.witnesses.coming or done.owing != self.owing:
+                self.owing = done.owing
+                self.witnesses.advance(done.agreement)
+                self.membership_changed()
             if self._oldest_ms is None:
                 self._oldest_ms = done.first_time_ms
             self._replace, self._replace_next = self._replace or self._replace_next, False
@@ -129,7 +135,9 @@ class Witnessing:
 
     def attach(self, party: str, size: int) -> None:
         """A verifier has connected, holding that many entries. Refused(unsafe-state) if that is more than there are."""
-        witness = self.witnesses.of[party]
+        witness = self.witnesses.of.get(party)
+        if witness is None:
+            raise Refused(Code.WRONG_IDENTITY, "this party is not of the agreement in force")
         witness.ahead = size > (self.head.size if self.head else 0)
         if witness.ahead:
             self.nudge()
@@ -139,7 +147,9 @@ class Witnessing:
 
     def detach(self, party: str) -> None:
         """A verifier's stream has ended."""
-        self.witnesses.of[party].connected = False
+        witness = self.witnesses.of.get(party)
+        if witness is not None:
+            witness.connected = False
         _log.info("verifier disconnected", party=party)
         self.nudge()
 
@@ -149,7 +159,7 @@ class Witnessing:
         The published one is worth asking for only while its head is new enough for a cosignature.
         """
         current = self.witnesses.current()
-        if current is None or party in current.cosignatures:
+        if current is None or not current.asks(party):
             return None
         stale = current.head_ms < self._clock.now_ms() - self.witnesses.tolerance_ms
         return None if stale and self.witnesses.candidate is None else current
@@ -197,9 +207,15 @@ class Witnessing:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     async def _publish(self) -> None:
+        before = self.witnesses.agreements()
         proposal = self.witnesses.publish()
         self._late = self._replace = self._replace_next = False
-        self.published = await self._in_thread(self._publisher.publish, proposal.note())
+        transition = proposal.is_transition
+        self.published = await self._in_thread(self._publisher.publish, proposal.note(), transition)
+        if transition:
+            _log.info("the verifiers have changed", size=proposal.size, parties=sorted(self.witnesses.of))
+        if len(before) > 1:  # else the one agreement that counted still does
+            self.membership_changed()
         size = proposal.size
         self._oldest_ms = await self._in_thread(oldest_unpublished_ms, self._store, size)
         self.changed.notify()
@@ -212,9 +228,10 @@ class Witnessing:
             return
         if self.published is not None and head.size <= self.published.size:
             return
+        agreement = self.witnesses.coming
         note = await self._in_thread(self._publisher.prepare, head)
         self._replace = False
-        self.witnesses.propose(note, head)
+        self.witnesses.propose(note, head, agreement)
         self.changed.notify()
 
     async def _add_late(self) -> None:

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pacekeeper.log.certificates import owing_labs
 from pacekeeper.log.clock import Clock
 from pacekeeper.log.sequencer import Conditions, Outcome, Plan, Sequenced, Sequencer
 from pacekeeper.log.store.port import Batch, Head, Store
 from pacekeeper.protocol import limits
+from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.envelope import parse_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
@@ -42,11 +44,16 @@ class _Request:
 
 
 class Committed(NamedTuple):
-    """What a step has done: the head after it and the time of the first new entry, None if nothing was committed."""
+    """What a step has done: the head after it and the time of the first new entry, None if nothing was committed.
+
+    agreement: the one in force at that head. owing: labs that have left it and may still account for what they owe.
+    """
 
     head: Head | None
     first_time_ms: int
     plan: Plan
+    agreement: Agreement
+    owing: frozenset[str] = frozenset()
 
 
 class Writer:
@@ -74,6 +81,8 @@ class Writer:
         self._queued: Counter[str] = Counter()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
+        self._agreement = sequencer.state.agreement
+        self._owing = owing_labs(sequencer.state)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._stopping = False
         self.halted: Refused | None = None
@@ -173,7 +182,10 @@ class Writer:
             self._store.commit(Batch(plan.first_index, plan.entries, plan.ids, plan.slots, head), self._head)
             self._head = head
         self._add_times(plan)
-        return Committed(head, plan.time_ms, plan)
+        state = self._sequencer.state
+        if state.agreement is not self._agreement or self._owing:
+            self._agreement, self._owing = state.agreement, owing_labs(state)
+        return Committed(head, plan.time_ms, plan, self._agreement, self._owing)
 
     def _add_times(self, plan: Plan) -> None:
         """Give duplicates the log time that their entry has."""

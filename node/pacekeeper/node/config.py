@@ -13,6 +13,7 @@ on_daemon_down = "continue"       # or "hold": what training does while the daem
 auto_declare = true               # whether a job may open a run that was not declared
 chip_time_margin = "60 %"
 job_timeout = "30 s"              # a silent job's accelerators are free again after that
+accession = "accession.md"        # only for a lab that is no founder's: the commitment's document by which it joins
 
 [[pools]]
 model = "h100-sxm"
@@ -37,6 +38,7 @@ import msgspec
 from pacekeeper.client.bundle import Bundle, load_bundle
 from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.newcomers import with_newcomers
 from pacekeeper.node.records import Pool
 from pacekeeper.protocol import limits, units
 from pacekeeper.protocol.documents.agreement import Agreement, Lab
@@ -83,6 +85,7 @@ class LabConfig(Config):
     chip_time_margin: str = "60 %"
     next_key: str = ""
     job_timeout: str = "30 s"
+    accession: str = ""
     drill: DrillConfig = msgspec.field(default_factory=DrillConfig)
 
 
@@ -117,7 +120,9 @@ def load_settings(path: Path) -> LabSettings:
     """Return the settings of a lab. ConfigError names the file and the key that is wrong."""
     config = load_config(path, LabConfig)
     bundle = load_bundle(resolve(path, config.bundle))
-    lab = next((lab for lab in bundle.agreement.labs if lab.id == config.lab), None)
+    accession = resolve(path, config.accession) if config.accession else None
+    labs = with_newcomers(bundle.agreement, accession).labs
+    lab = next((lab for lab in labs if lab.id == config.lab), None)
     if lab is None:
         raise ConfigError(f'{path}: lab: the agreement has no lab "{printable(config.lab, 64)}"')
     if any(period < 0 for period in config.drill.hold_periods):

@@ -149,7 +149,7 @@ class LabNode:
         self._reader = Reader(book, log, settings.lab, clock)
         self._terms = Terms(settings, self._reader)
         self._desk = Desk(book, settings, self._terms, clock)
-        self._outbox = Outbox(book, log, settings.agreement, clock)
+        self._outbox = Outbox(book, log, clock)
         self._permits = Permits(book, self._desk, self._reader, settings, clock)
         self._keeper = Keeper(book, self._desk, self._reader, settings, clock)
         self._catchup = CatchUp(book, self._desk, settings, clock)

@@ -9,7 +9,7 @@ from a backup, say) or that the key is used elsewhere: then nothing is signed an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 from pacekeeper.client.errors import TemporaryFailure
@@ -25,6 +25,7 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import Applied, State, Void, apply, genesis
 from pacekeeper.protocol.statements import payload_type
 from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy
 from pacekeeper.v1 import log_pb2
 from pacekeeper.v1 import statements_pb2 as pb
 from pacekeeper.v1.envelope_pb2 import Entry, Envelope
@@ -41,7 +42,13 @@ _LONGEST_PAUSE_MS: Final = 5_000
 class LogSource(Protocol):
     """What the reader needs of a LogClient."""
 
-    def follow(self, from_index: int = 0, *, frontier: Frontier | None = None) -> AsyncIterator[VerifiedBatch]: ...
+    def follow(
+        self,
+        from_index: int = 0,
+        *,
+        frontier: Frontier | None = None,
+        policy: Callable[[], CosignaturePolicy | None] | None = None,
+    ) -> AsyncIterator[VerifiedBatch]: ...
 
     async def status(self, *, deadline_s: float = 10) -> log_pb2.GetStatusResponse: ...
 
@@ -96,11 +103,15 @@ class Reader:
         known = self._seen.size if self._seen is not None else 0
         target = max(known, (await self._source.status()).published_size)
         self._arrive(target)
-        async for batch in self._source.follow(self.size, frontier=self._frontier):
+        async for batch in self._source.follow(self.size, frontier=self._frontier, policy=self._policy):
             self._take(batch)
             self._arrive(target)
             await asyncio.sleep(0)  # meters are answered while a long log is read
         self.problem = "the log ended its stream"
+
+    def _policy(self) -> CosignaturePolicy | None:
+        """Whose cosignatures a checkpoint over what was read needs."""
+        return None if self.state is None else self.state.agreement.policy()
 
     def _take(self, batch: VerifiedBatch) -> None:
         self._check_past(batch)

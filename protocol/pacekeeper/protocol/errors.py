@@ -40,6 +40,7 @@ class Code(StrEnum):
     BAD_POLICY = "bad-policy"  # a policy file that does not parse; the sentence names the line
     ROLLED_BACK = "rolled-back"  # a checkpoint over fewer entries than one cosigned before
     WRONG_ROOT = "wrong-root"  # a checkpoint whose root is not that of the entries it covers
+    BAD_TRANSITION = "bad-transition"  # the verifiers changed and no checkpoint shows both quorums, or shows no change
     # replay
     TIME_RUNS_BACK = "time-runs-back"  # log time before that of the entry before
     NOT_FIRST = "not-first"  # an Agreement anywhere but at index 0, or another statement there

@@ -12,6 +12,7 @@ MAX_SIGNATURES: Final = 32  # per envelope: every founding party signs entry 0
 MAX_NOTE_BYTES: Final = 262_144  # 32 ML-DSA cosignatures and a body fit easily
 MAX_NOTE_SIGNATURES: Final = 64  # C2SP asks for at least 16
 MAX_PROOF_HASHES: Final = 63  # the deepest tree that a 63-bit size allows
+MAX_TRANSITIONS: Final = 10_000  # of one log's verifiers: kept for ever, and every new follower reads each
 MAX_TREE_SIZE: Final = 2**63 - 1  # sizes stay in a signed 64-bit integer everywhere
 MAX_TIME_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z: calendars can show it, JSON readers hold it
 MAX_ID_CHARS: Final = 64  # ids of parties, labs, runs

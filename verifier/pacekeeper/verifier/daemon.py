@@ -9,6 +9,7 @@ Configuration (TOML, paths relative to the file):
     statement_key = "keys/statement.key"               next_statement_key = "keys/statement.next.key"
     cosign_key = "keys/cosign.key"
     tls_key = "keys/tls.pem"                           tls_certificate = "keys/tls.crt.pem"
+    accession = "accession.md"       only for a party that is no founder: the commitment's document by which it joins
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from pacekeeper.client.bundle import Bundle, load_bundle
 from pacekeeper.client.collector import settle
 from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.fetch import open_source
 from pacekeeper.client.keyfiles import load_key, read_private
+from pacekeeper.client.newcomers import with_newcomers
 from pacekeeper.client.submit import LogClient
 from pacekeeper.client.successors import open_key_files
 from pacekeeper.client.tls import (
@@ -50,9 +53,11 @@ from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.keys import SigningKey
 from pacekeeper.protocol.replay.key_life import RULES_WITH_SUCCESSORS
 from pacekeeper.protocol.text import printable
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy
 from pacekeeper.verifier.findings import Findings
 from pacekeeper.verifier.follower import Follower
 from pacekeeper.verifier.gossip import Gossip
+from pacekeeper.verifier.joining import Joining
 from pacekeeper.verifier.ledger import Ledger, cosigner
 from pacekeeper.verifier.marker import KeyMarker
 from pacekeeper.verifier.publish import Publisher
@@ -79,6 +84,7 @@ class VerifierConfig(Config):
     tls_key: str
     tls_certificate: str
     next_statement_key: str = ""
+    accession: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,10 @@ class Identity:
     cosign_key: SigningKey
     tls_key: bytes
     tls_certificate: bytes
+
+    @property
+    def is_founder(self) -> bool:
+        return any(party.id == self.party.id for party in self.bundle.agreement.parties)
 
 
 def run(config_path: Path, *, ready: Ready | None = None) -> None:
@@ -119,7 +129,9 @@ async def serve(config_path: Path, *, ready: Ready | None = None) -> None:
 def load_identity(config_path: Path, config: VerifierConfig) -> Identity:
     """Load keys and bundle. ConfigError where one is not the agreement's, Refused(unsafe-state) for a bad key file."""
     bundle = load_bundle(resolve(config_path, config.bundle))
-    party = next((party for party in bundle.agreement.parties if party.id == config.party), None)
+    accession = resolve(config_path, config.accession) if config.accession else None
+    parties = with_newcomers(bundle.agreement, accession).parties
+    party = next((party for party in parties if party.id == config.party), None)
     if party is None:
         raise ConfigError(f'{config_path}: party: the agreement has no party "{config.party}"')
     identity = Identity(
@@ -211,7 +223,10 @@ async def _serve(
     def connect() -> grpc.aio.Channel:
         return grpc.aio.secure_channel(agreement.log.address, credentials, options=CHANNEL_OPTIONS)
 
-    async with LogClient(agreement.log.address, credentials, agreement) as client:
+    def policy_at(size: int) -> CosignaturePolicy:
+        return ledger.policy_at(size)
+
+    async with LogClient(agreement.log.address, credentials, agreement, policy_at=policy_at) as client:
         voice = identity.statement_keys
         publisher = Publisher(store, client, lambda envelope: voice.renewed(envelope, ledger.state))
         findings = Findings(store, party.id, voice, publisher.wake)
@@ -224,8 +239,11 @@ async def _serve(
         findings.conclude(ledger)
         settle()
         follower = Follower(connect, party.id, ledger, findings, clock_ms)
-        others = [other for other in agreement.parties if other.id != party.id]
-        gossip = Gossip(others, bundle.certificates, ledger, findings)
+
+        def others() -> list[Party]:
+            return [other for other in ledger.present.parties if other.id != party.id]
+
+        gossip = Gossip(others, bundle.certificates.values(), ledger, findings)
         service = StatusService(party.id, ledger, follower, store, clock_ms)
         server, port = _bind(service, config.listen, server_credentials(*certificate, None))
         await server.start()
@@ -235,11 +253,23 @@ async def _serve(
         if ready is not None:
             ready(facts)
         try:
-            await _until(stop, follower.run(), publisher.run(), gossip.run())
+            await _until(stop, _follow(identity, ledger, follower), publisher.run(), gossip.run())
         finally:
             await server.stop(_STOP_S)
             (directory / "ready").unlink(missing_ok=True)
         ledger.flush()
+
+
+async def _follow(identity: Identity, ledger: Ledger, follower: Follower) -> None:
+    """Follow the log: a newcomer its public files at first, and its stream from the accession on."""
+    if not identity.is_founder and not ledger.witness.size:
+        source = open_source(ledger.agreement.log.url)
+        try:
+            await Joining(source, identity.party.id, ledger, clock_ms).run()
+        finally:
+            source.close()
+        _log.info("the party has acceded", party=identity.party.id, size=ledger.size)
+    await follower.run()
 
 
 def clock_ms() -> int:

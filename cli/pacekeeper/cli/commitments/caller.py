@@ -14,7 +14,7 @@ import grpc
 
 from pacekeeper.cli.console import USAGE, Sentence
 from pacekeeper.cli.doctor.subject import Subject, open_subject
-from pacekeeper.client.bundle import Bundle
+from pacekeeper.client.bundle import Bundle, transport_pins
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import load_key, read_private
 from pacekeeper.client.tls import LOG_URI, channel_credentials, check_certificate
@@ -83,7 +83,7 @@ def open_caller(config: Path, key: Path | None, who: str | None, roles: tuple[st
     paths = [key] if key else _own_keys(config, subject, roles)
     keys = {path: load_key(path) for path in paths if path.exists()} or {paths[0]: load_key(paths[0])}
     for path, signing in keys.items():
-        _check_founding(path, signing, connection.agreement, who, roles)
+        _check_founding(path, signing, subject.agreement, who, roles)
     return Caller(connection.bundle, connection.credentials, keys, roles, who)
 
 
@@ -126,7 +126,7 @@ def _check_authority(path: Path, authority: Authority, roles: tuple[str, ...], w
 
 
 def _credentials(subject: Subject, bundle: Bundle) -> grpc.ChannelCredentials:
-    pin = bundle.pins.get(subject.uri)
+    pin = transport_pins(subject.agreement).get(subject.uri)
     if pin is None:
         raise ConfigError(f'{subject.config_path}: the agreement has no {subject.role} "{subject.holder}"')
     try:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from pacekeeper.cli.doctor.check import Check, fail, ok, warn
 from pacekeeper.cli.doctor.epochs import may_be_followed
 from pacekeeper.cli.doctor.subject import Subject
-from pacekeeper.client.bundle import Bundle
+from pacekeeper.client.bundle import transport_pins
 from pacekeeper.client.keyfiles import load_key, read_private
 from pacekeeper.client.tls import check_certificate
 from pacekeeper.protocol.errors import Code, Refused
@@ -27,7 +27,7 @@ _SOON: Final = datetime.timedelta(days=90)
 
 def check_keys(subject: Subject, now: datetime.datetime) -> Iterator[Check]:
     """Look at each signing key, at the directories that hold keys, and at the transport identity."""
-    expected = {} if subject.bundle is None else subject.public_keys(subject.bundle.agreement)
+    expected = {} if subject.bundle is None else subject.public_keys(subject.agreement)
     if subject.bundle is not None and not expected:
         yield fail(
             "identity",
@@ -97,7 +97,7 @@ def _transport(subject: Subject, now: datetime.datetime) -> Iterator[Check]:
         yield fail("tls_certificate", f"{path} is not a PEM certificate", "restore it")
         return
     yield _tls_key(subject.tls_key, certificate)
-    yield _certificate(path, data, subject.uri, subject.bundle)
+    yield _certificate(path, data, subject)
     yield _dates(path, certificate, now)
 
 
@@ -116,8 +116,9 @@ def _tls_key(path: Path, certificate: x509.Certificate) -> Check:
     return ok("tls_key", f"{path} belongs to the certificate, readable by its owner only")
 
 
-def _certificate(path: Path, data: bytes, uri: str, bundle: Bundle | None) -> Check:
-    pin = None if bundle is None else bundle.pins.get(uri)
+def _certificate(path: Path, data: bytes, subject: Subject) -> Check:
+    uri = subject.uri
+    pin = None if subject.bundle is None else transport_pins(subject.agreement).get(uri)
     if pin is None:
         return warn("tls_certificate", f"{path} was not compared with the agreement", "mend what is said above first")
     try:

@@ -14,6 +14,7 @@ from typing import Final
 from pacekeeper.client.bundle import Bundle, load_bundle
 from pacekeeper.client.config import load_config, resolve
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.newcomers import with_newcomers
 from pacekeeper.client.tls import LOG_URI, lab_uri, verifier_uri
 from pacekeeper.log.settings import LogConfig
 from pacekeeper.node.config import LabConfig
@@ -44,6 +45,14 @@ class Subject:
     bundle_error: str = ""
     lab: LabConfig | None = field(default=None, repr=False)
     next_keys: Mapping[str, Path] = field(default_factory=dict)
+    accession: Path | None = None
+
+    @property
+    def agreement(self) -> Agreement:
+        """The bundle's agreement, and what a newcomer's accession adds to it. ValueError if there is no bundle."""
+        if self.bundle is None:
+            raise ValueError("there is no bundle")
+        return with_newcomers(self.bundle.agreement, self.accession)
 
     @property
     def ready(self) -> Path:
@@ -109,7 +118,8 @@ def _log(path: Path) -> Subject:
 
 def _verifier(path: Path) -> Subject:
     config = load_config(path, VerifierConfig)
-    bundle, error = _bundle(path, config.bundle)
+    accession = resolve(path, config.accession) if config.accession else None
+    bundle, error = _bundle(path, config.bundle, accession)
     return Subject(
         role="verifier",
         holder=config.party,
@@ -123,12 +133,14 @@ def _verifier(path: Path) -> Subject:
         listen={"listen": config.listen},
         bundle=bundle,
         bundle_error=error,
+        accession=accession,
     )
 
 
 def _lab(path: Path) -> Subject:
     config = load_config(path, LabConfig)
-    bundle, error = _bundle(path, config.bundle)
+    accession = resolve(path, config.accession) if config.accession else None
+    bundle, error = _bundle(path, config.bundle, accession)
     return Subject(
         role="lab",
         holder=config.lab,
@@ -143,6 +155,7 @@ def _lab(path: Path) -> Subject:
         bundle=bundle,
         bundle_error=error,
         lab=config,
+        accession=accession,
     )
 
 
@@ -150,8 +163,10 @@ def _next_keys(path: Path, name: str, value: str) -> dict[str, Path]:
     return {name: resolve(path, value)} if value else {}
 
 
-def _bundle(path: Path, name: str) -> tuple[Bundle | None, str]:
+def _bundle(path: Path, name: str, accession: Path | None = None) -> tuple[Bundle | None, str]:
     try:
-        return load_bundle(resolve(path, name)), ""
+        bundle = load_bundle(resolve(path, name))
+        with_newcomers(bundle.agreement, accession)
+        return bundle, ""
     except ConfigError as error:
         return None, str(error)

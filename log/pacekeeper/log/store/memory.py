@@ -20,6 +20,7 @@ class MemoryStore:
         self._ids: dict[bytes, int] = {}
         self._slots: dict[tuple[str, int], int] = {}
         self._note: bytes | None = None
+        self._transitions: list[bytes] = []
 
     def head(self) -> Head | None:
         return self._head
@@ -59,8 +60,13 @@ class MemoryStore:
     def published(self) -> bytes | None:
         return self._note
 
-    def publish(self, note: bytes) -> None:
+    def publish(self, note: bytes, *, transition: bool = False) -> None:
         self._note = note
+        if transition:
+            self._transitions.append(note)
+
+    def transitions(self) -> list[bytes]:
+        return list(self._transitions)
 
     def counts(self) -> tuple[int, int]:
         return len(self._ids), len(self._slots)

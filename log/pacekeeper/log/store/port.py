@@ -1,4 +1,4 @@
-"""The store port: entries in batches, the tree head, the index of identities and the published checkpoint.
+"""The store port: entries in batches, the tree head, the index of identities and the published checkpoints.
 
 Rules of every store, held by one contract suite (tests/log/test_store_contract.py):
 
@@ -88,8 +88,11 @@ class Store(Protocol):
     def published(self) -> bytes | None:
         """Return the last published checkpoint note."""
 
-    def publish(self, note: bytes) -> None:
-        """Keep this as the published checkpoint note, durably."""
+    def publish(self, note: bytes, *, transition: bool = False) -> None:
+        """Keep this as the published checkpoint note, durably; a transition checkpoint, in the same write, for ever."""
+
+    def transitions(self) -> list[bytes]:
+        """Return the transition checkpoints in order, each as it was published."""
 
     def counts(self) -> tuple[int, int]:
         """Return how many identities and how many slots the indices hold."""

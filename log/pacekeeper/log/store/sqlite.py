@@ -21,7 +21,7 @@ from pacekeeper.log.store.port import Batch, Head, Slot, StoredBatch, check_succ
 from pacekeeper.protocol.errors import Code, Refused
 
 _APPLICATION_ID: Final = 0x50434B4C  # "PCKL": a file of another program is not opened
-_VERSION: Final = 2
+_VERSION: Final = 3
 _PLACE: Final = 8  # bytes of an index
 _ID: Final = 32  # bytes of an identity
 _TABLES: Final = """
@@ -31,6 +31,7 @@ CREATE TABLE slots (lab TEXT, sequence INTEGER, places BLOB NOT NULL, PRIMARY KE
 CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL,
                    time_ms INTEGER NOT NULL);
 CREATE TABLE published (one INTEGER PRIMARY KEY CHECK (one = 1), note BLOB NOT NULL);
+CREATE TABLE transitions (number INTEGER PRIMARY KEY, note BLOB NOT NULL);
 """
 
 
@@ -160,13 +161,20 @@ class SqliteStore:
         rows = self._rows("SELECT note FROM published", ())
         return rows[0][0] if rows else None
 
-    def publish(self, note: bytes) -> None:
+    def publish(self, note: bytes, *, transition: bool = False) -> None:
         with self._write_lock:
             self._refuse_if_failed()
             try:
+                self._writer.execute("BEGIN IMMEDIATE")
                 self._writer.execute("INSERT OR REPLACE INTO published VALUES (1, ?)", (note,))
+                if transition:
+                    self._writer.execute("INSERT INTO transitions (note) VALUES (?)", (note,))
+                self._writer.execute("COMMIT")
             except sqlite3.Error as error:
                 self._fail(error)
+
+    def transitions(self) -> list[bytes]:
+        return [row[0] for row in self._rows("SELECT note FROM transitions ORDER BY number", ())]
 
     def counts(self) -> tuple[int, int]:
         [(slots,)] = self._rows("SELECT total(length(places)) FROM slots", ())
