@@ -18,6 +18,7 @@ from pacekeeper.node.ledger import Figure, Job, Ledger, Run
 from pacekeeper.node.parts import split_usage
 from pacekeeper.node.records import Inventory
 from pacekeeper.protocol import limits
+from pacekeeper.protocol.compute.bounds import interval
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.units import PPM, UINT64_MAX, flop_to_unit
 from pacekeeper.v1 import statements_pb2 as pb
@@ -170,6 +171,22 @@ def run_total(ledger: Ledger, agreement: Agreement, run: Run, periods: Iterable[
                 total.measures.setdefault(method, Measure()).add(amount, margin_ppm)
     total.measures = {method: total.measures[method] for method in sorted(covering or ())}
     return total
+
+
+def parts_at_most(ledger: Ledger, agreement: Agreement, run: Run, period: int) -> list[int]:
+    """Return the gigaFLOP that a run made at most in each part of a period, by the estimate that counts."""
+    return [
+        _at_most(_part_measures(ledger, agreement, usage, period, RunTotal()), usage)
+        for usage in _parts(ledger, agreement, run, period, splits_in(ledger, period))
+    ]
+
+
+def _at_most(measures: Mapping[int, tuple[int, int]] | None, usage: Mapping[str, Figure]) -> int:
+    if measures is None:
+        return 0
+    if not measures:  # what no method that the agreement takes covers counts as it was reported
+        return flop_to_unit(sum(figure.flop for figure in usage.values()))
+    return interval(*measures[min(measures)]).high
 
 
 def _part_measures(

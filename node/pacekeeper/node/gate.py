@@ -17,7 +17,7 @@ from pacekeeper.protocol.commitments.constraints import Hold as Pause
 from pacekeeper.protocol.units import FLOP_PER_UNIT, format_flop, format_time
 
 LEAD_MS: Final = 3_000  # a meter asks once a second, and its last report is attributed as a whole
-_SAVE_MS: Final = 30_000  # for saving, where nothing bites at a known time
+SAVE_MS: Final = 30_000  # for saving, where nothing bites at a known time
 _SHARE_PERCENT: Final = 98  # of a rate, so that neither rounding nor the step that crosses a boundary makes a breach
 
 
@@ -82,7 +82,7 @@ def _lease_over(constraints: Constraints, now_ms: int, log_ms: int) -> Hold | No
         return None
     ended_ms = log_ms + lease.lease_ms
     reason = f"the lease ended at {format_time(ended_ms)}: nothing newer than {format_time(log_ms)} came from the log"
-    return Hold(reason, save_by_ms=ended_ms + _SAVE_MS)
+    return Hold(reason, save_by_ms=ended_ms + SAVE_MS)
 
 
 def _paused(constraints: Constraints, now_ms: int, cumulative_gflop: int) -> Hold | None:
@@ -117,13 +117,13 @@ def _slowed(
     reason = f"{', '.join(rate.commitments)}: {_per_second(rate.gflop_per_s)} for the lab, shared among {max(1, jobs)}"
     if fixed_gflop_per_s is not None and fixed_gflop_per_s * FLOP_PER_UNIT > share:
         counts = f"this job's chip-time counts as {_per_second(fixed_gflop_per_s)} and cannot be slowed down"
-        return Hold(f"{reason}; {counts}", now_ms + _SAVE_MS, constraints.next_change_ms)
+        return Hold(f"{reason}; {counts}", now_ms + SAVE_MS, constraints.next_change_ms)
     if share == 0:
-        return Hold(reason, now_ms + _SAVE_MS, constraints.next_change_ms)
+        return Hold(reason, now_ms + SAVE_MS, constraints.next_change_ms)
     # A newcomer waits for what the others have too much: they are told so when they report next.
     granted = max(min(share, whole - others), min(share, own))
     if granted <= 0:
-        return Hold(f"{reason}; this job's share is not free yet", now_ms + _SAVE_MS, stand_by=True)
+        return Hold(f"{reason}; this job's share is not free yet", now_ms + SAVE_MS, stand_by=True)
     return Throttle(granted, reason)
 
 

@@ -7,19 +7,21 @@ been told the same, for the status: after a restart the log says it all again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pacekeeper.node.accounts import run_total, to_estimates
 from pacekeeper.node.book import Book
+from pacekeeper.node.budgets import Budgets, training_budgets
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.config import LabSettings
 from pacekeeper.node.desk import Desk
-from pacekeeper.node.gate import LEAD_MS, Decision, Hold, Proceed, Throttle, decide
+from pacekeeper.node.gate import LEAD_MS, SAVE_MS, Decision, Hold, Proceed, Throttle, decide
 from pacekeeper.node.ledger import Job, Run
 from pacekeeper.node.reader import Reader
-from pacekeeper.protocol.commitments.constraints import Constraints
+from pacekeeper.protocol.commitments.constraints import Constraints, strictest
 from pacekeeper.protocol.compute.bounds import NOTHING, interval
+from pacekeeper.protocol.limits import MAX_TIME_MS
 from pacekeeper.protocol.readings import read_estimates
 from pacekeeper.protocol.replay import State
 from pacekeeper.protocol.units import PPM, flop_to_unit
@@ -46,6 +48,7 @@ class Permits:
         self._agreement = settings.agreement
         self._lab = settings.lab.id
         self._clock = clock
+        self._budgets = Budgets(book.ledger, settings.agreement, settings.lab.id)
         self._told: dict[str, Standing] = {}
         self._counted_ms = -_COUNT_EVERY_MS
         self._sharing: set[str] = set()
@@ -56,6 +59,8 @@ class Permits:
         now_ms = self.now_ms()
         decision = self._decide(self._ledger.jobs[job_id], now_ms)
         told = self._told.get(job_id)
+        if told is not None and _is_same(told.decision, decision):
+            decision = _save_as_before(told.decision, decision)
         if told is None or not _is_same(told.decision, decision):
             self._told[job_id] = Standing(decision, self._clock.now_ms())
         else:
@@ -79,7 +84,7 @@ class Permits:
         # SPEC node-28: before the commitments have been read up to the log's head, no step MUST be taken.
         if state is None or not self._reader.caught_up:
             return Hold("the lab daemon is still reading the log", now_ms, stand_by=True)
-        constraints = state.commitments.constraints_on(self._lab, now_ms + LEAD_MS)
+        constraints, used_up = self._constraints(state, job, now_ms)
         if not (constraints.holds or constraints.rate or constraints.lease):
             return Proceed()
         run, sharing = self._ledger.runs[job.run], self._sharing_with(job, constraints)
@@ -91,7 +96,7 @@ class Permits:
             constraints,
             now_ms,
             log_ms=self._reader.log_ms,
-            cumulative_gflop=self.cumulative_gflop(state, run),
+            cumulative_gflop=self.cumulative_gflop(state, run) + self._budgets.reserve(job) * used_up,
             jobs=len(sharing),
             own_flop_per_s=own,
             others_flop_per_s=sum(self._given.values()),
@@ -99,7 +104,37 @@ class Permits:
         )
         if isinstance(decision, Throttle):
             self._given[job.id] = decision.flop_per_s
+        if isinstance(decision, Hold) and used_up and not decision.stand_by:
+            # The budget ends at no time that was known before, so saving begins now.
+            decision = replace(decision, save_by_ms=max(decision.save_by_ms, now_ms + SAVE_MS))
         return decision
+
+    def _constraints(self, state: State, job: Job, now_ms: int) -> tuple[Constraints, bool]:
+        """What binds a job a little ahead of now, without the commitments that leave it room within a budget; and
+        whether any has one that is used up."""
+        at_ms, registry = now_ms + LEAD_MS, state.commitments
+        known = registry.constraints_on(self._lab, at_ms)
+        spans = registry.spans(self._lab, at_ms, MAX_TIME_MS)
+        exempt = [span for span in spans if span.from_ms <= at_ms and training_budgets(span)]
+        if not exempt:
+            return known, False
+        room = self._budgets.open_to(
+            job,
+            state,
+            exempt,
+            total_of=lambda name: self._total(state, name),
+            running=self._desk.running(),
+            own_ms=self._clock.now_ms(),
+            now_ms=now_ms,
+            monotonic_ms=self._clock.monotonic_ms(),
+        )
+        left = [span for span in spans if span.commitment not in room or span.from_ms > at_ms]
+        used_up = any(span.commitment not in room for span in exempt)
+        return replace(strictest(left, at_ms), lease=known.lease), used_up
+
+    def _total(self, state: State, name: str) -> int | None:
+        run = self._ledger.runs[name]
+        return None if self._awaits_declaration(state, run) else self.cumulative_gflop(state, run)
 
     def cumulative_gflop(self, state: State, run: Run) -> int:
         """Return how much a run has at most, its ancestors included: attested, or in the journal and not yet attested.
@@ -164,3 +199,10 @@ def _is_same(one: Decision, other: Decision) -> bool:
     if isinstance(one, Hold) and isinstance(other, Hold):
         return one.stand_by == other.stand_by
     return type(one) is type(other)
+
+
+def _save_as_before(told: Decision, decision: Decision) -> Decision:
+    """A hold that goes on: its time for saving does not begin again."""
+    if isinstance(told, Hold) and isinstance(decision, Hold) and not decision.stand_by:
+        return replace(decision, save_by_ms=min(told.save_by_ms, decision.save_by_ms))
+    return decision

@@ -334,6 +334,19 @@ def test_the_linter_warns_of_what_may_not_be_meant() -> None:
     assert all(problem.severity == "warning" for problem in lint_commitment(build_commitment("exit"), MEMBERS))
 
 
+def test_the_linter_says_which_budgets_nobody_judges() -> None:
+    """SPEC conduct-6: accounts have operations for training alone."""
+    rows = [
+        {"id": each, "category": each, "budget": "1e20 FLOP"}
+        for each in ("training", "evaluation", "inference", "synthetic-data")
+    ]
+    document = build_commitment(exemption=rows)
+    warned = [problem for problem in lint_commitment(document, MEMBERS) if "nothing judges" in problem.message]
+    assert [problem.message.split()[6] for problem in warned] == ["evaluation,", "inference,", "synthetic-data,"]
+    lines = document.decode().splitlines()
+    assert all(lines[problem.line - 1].startswith("budget") for problem in warned)
+
+
 def test_every_lint_error_is_listed_at_once() -> None:
     document = (
         PAUSE.replace(b"10^24", b"10^25").replace(b"three Parties", b"four Parties").replace(b"labs = 2", b"labs = 9")
