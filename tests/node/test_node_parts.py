@@ -195,21 +195,6 @@ async def test_a_boundary_that_becomes_known_after_the_account_splits_it_by_a_co
         assert sum(figure.steps for figure in correction.account.figures) == account.figures[0].steps
 
 
-async def test_an_account_that_would_be_too_large_in_parts_is_not_split(tmp_path: Path) -> None:
-    """SPEC node-33."""
-    async with Bench.open(tmp_path, pools='[[pools]]\nmodel = "c"\ncount = 999\npeak = "1e9 FLOP/s"\n') as bench:
-        for number in range(1, 121):
-            bench.desk.open_job(job_plan(f"run-{number}", number))
-            bench.book.write(*bench.desk.report(job_id(number), [Reported(0, GIGA, 1, 10)], closing=False))
-        now_ms = bench.clock.now_ms()
-        bench.book.write(*(Split(now_ms, 0, now_ms + offset) for offset in (2_000, 4_000, 6_000)))
-        bench.clock.advance(9_000)
-        for number in range(1, 121):
-            bench.book.write(*bench.desk.report(job_id(number), [Reported(0, 9 * GIGA, 9, 90)], closing=False))
-        account = build_account(bench.book.ledger, bench.agreement, 0)
-        assert (len(account.figures), list(account.splits_ms)) == (120, [])
-
-
 async def test_a_rate_that_is_kept_convicts_nobody(tmp_path: Path) -> None:
     """SPEC node-31, SPEC node-33: the part before it bites has its own figures."""
     async with Bench.open(tmp_path) as bench:

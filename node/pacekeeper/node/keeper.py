@@ -18,6 +18,7 @@ from pacekeeper.node.desk import Desk
 from pacekeeper.node.gate import LEAD_MS
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.records import ATTESTATION, CORRECTION, GAP, Beat, Inventory, Split, Up
+from pacekeeper.protocol.compute.bounds import Bounds
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -133,18 +134,31 @@ class Keeper:
             fill_in_held=settings.fill_in_held,
         )
 
+    def _account(self, period: int) -> pb.PeriodAccount:
+        ledger, agreement, state = self._book.ledger, self._agreement, self._reader.state
+        if state is None:
+            return build_account(ledger, agreement, period)
+        lab, lineage = state.labs[self._settings.lab.id], state.lineage
+        spans = state.commitments.spans(lab.id, agreement.period_start_ms(period), agreement.period_end_ms(period))
+
+        def before(name: str) -> Bounds | None:
+            run = lab.runs.get(name)
+            return lineage.inherited(run).plus(state.attested_before(run, period)) if run is not None else None
+
+        return build_account(ledger, agreement, period, spans, before)
+
     def _sign(self, step: Step) -> None:
         self._beat(self._look())
         ledger, fingerprint, lab = self._book.ledger, self._agreement.fingerprint, self._settings.lab.id
         link = next_link(ledger)
         match step:
             case Attest(period):
-                account = build_account(ledger, self._agreement, period)
+                account = self._account(period)
                 self._book.sign(
                     ATTESTATION, pb.ComputeAttestation(agreement=fingerprint, lab=lab, link=link, account=account)
                 )
             case Correct(period):
-                account = build_account(ledger, self._agreement, period)
+                account = self._account(period)
                 correction = pb.Correction(
                     agreement=fingerprint,
                     lab=lab,

@@ -37,7 +37,7 @@ def _warnings(commitment: Commitment, tables: list[Table]) -> Iterator[Problem]:
     for exemption, row in zip(commitment.exemptions, rows, strict=True):
         # SPEC conduct-6: a budget of which no account says what is used MUST be named as one that nothing judges.
         if exemption.category != "training":
-            message = f"budget: accounts have no operations for {exemption.category}, so nothing judges or enforces this"
+            message = f"budget: accounts have no operations for {exemption.category}, so nothing judges or enforces it"
             yield Problem(row.line_of("budget"), "warning", message)
     if commitment.lease is None and commitment.measure is not None:
         message = "no [lease]: what a gate does without the log is left to its lab"
