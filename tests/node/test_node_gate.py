@@ -37,7 +37,7 @@ FRESH = {"initial_state": 1, "initial_digest": digest("fresh")}
 
 @asynccontextmanager
 async def serving(bench: Bench, path: Path) -> AsyncIterator[Any]:
-    server = await start_gate(path, TrainingGate(bench.desk, bench.book, bench.permits, bench.agreement))
+    server = await start_gate(path, TrainingGate(bench.desk, bench.book, bench.permits, bench.changes, bench.agreement))
     try:
         async with grpc.aio.insecure_channel("unix:" + quote(str(path))) as channel:
             yield gate_pb2_grpc.TrainingGateStub(channel)

@@ -27,6 +27,7 @@ from pacekeeper.client.submit import LogClient
 from pacekeeper.client.tls import lab_uri
 from pacekeeper.node.book import Book, open_book
 from pacekeeper.node.catchup import CatchUp
+from pacekeeper.node.changes import Changes
 from pacekeeper.node.config import LabSettings, load_settings
 from pacekeeper.node.desk import Desk, JobPlan
 from pacekeeper.node.keeper import Keeper
@@ -222,6 +223,7 @@ class Bench:
         self.keeper: Keeper
         self.catchup: CatchUp
         self.permits: Permits
+        self.changes: Changes
         self.client: LogClient
         self._reading: asyncio.Task[None] | None = None
 
@@ -260,6 +262,7 @@ class Bench:
         self.keeper = Keeper(self.book, self.desk, self.reader, settings, clock)
         self.catchup = CatchUp(self.book, self.desk, settings, clock)
         self.permits = Permits(self.book, self.desk, self.reader, settings, clock)
+        self.changes = Changes(self.reader, settings.lab.id, clock)
         self.keeper.start()
         self.catchup.scan()
         self._reading = asyncio.create_task(self.reader.run())

@@ -7,6 +7,7 @@ been told the same, for the status: after a restart the log says it all again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,6 +19,7 @@ from pacekeeper.node.config import LabSettings
 from pacekeeper.node.desk import Desk
 from pacekeeper.node.gate import LEAD_MS, SAVE_MS, Decision, Hold, Proceed, Throttle, decide
 from pacekeeper.node.ledger import Job, Run
+from pacekeeper.node.plans import Planned, moments, tightening
 from pacekeeper.node.reader import Reader
 from pacekeeper.protocol.commitments.constraints import Constraints, strictest
 from pacekeeper.protocol.compute.bounds import NOTHING, interval
@@ -53,6 +55,7 @@ class Permits:
         self._counted_ms = -_COUNT_EVERY_MS
         self._sharing: set[str] = set()
         self._given: dict[str, int] = {}  # of a rate, by job
+        self._room: frozenset[str] = frozenset()  # commitments that left the job that asked last alone
 
     def decide(self, job_id: str) -> Decision:
         """Return what a job of the ledger may do now."""
@@ -66,6 +69,42 @@ class Permits:
         else:
             self._told[job_id] = Standing(decision, told.since_ms)
         return decision
+
+    def plan(self, job_id: str, told: Decision) -> Sequence[Planned]:
+        """Return what will tighten for a job by what is known now, though nothing more is heard of the log.
+
+        SPEC node-37: a job MUST be told ahead what tightens at a known time, so that it does without its daemon.
+        """
+        state, job = self._reader.state, self._ledger.jobs[job_id]
+        if state is None or not self._reader.caught_up or isinstance(told, Hold):
+            return ()
+        now_ms, log_ms, registry = self.now_ms(), self._reader.log_ms, state.commitments
+        spans = registry.spans(self._lab, now_ms, MAX_TIME_MS)
+        lease = registry.constraints_on(self._lab, now_ms).lease
+        if not spans and lease is None:
+            return ()
+        times = moments(spans, lease, now_ms, log_ms)
+        if any(span.from_ms <= now_ms + LEAD_MS and training_budgets(span) for span in spans):
+            # What a job may do unheard within a budget is what is kept back for it: LEAD_MS at its peak.
+            times = sorted({now_ms + LEAD_MS, *times})
+        run = self._ledger.runs[job.run]
+        cumulative, fixed = self.cumulative_gflop(state, run), self._fixed_rate(job)
+        later = []
+        for at_ms in times:
+            binding = [span for span in spans if at_ms >= now_ms + LEAD_MS or span.commitment not in self._room]
+            constraints = replace(strictest(binding, at_ms + LEAD_MS), lease=lease)
+            jobs = len(self._sharing_with(job, constraints))
+            decision = decide(
+                constraints,
+                at_ms,
+                log_ms=log_ms,
+                cumulative_gflop=cumulative,
+                jobs=jobs,
+                own_flop_per_s=self._given.get(job_id, 0),
+                fixed_gflop_per_s=fixed,
+            )
+            later.append(Planned(at_ms, decision))
+        return tightening(told, later)
 
     def told(self, job_id: str) -> Standing | None:
         """What a job was told last; None if it has not asked since the daemon's start."""
@@ -116,9 +155,10 @@ class Permits:
         known = registry.constraints_on(self._lab, at_ms)
         spans = registry.spans(self._lab, at_ms, MAX_TIME_MS)
         exempt = [span for span in spans if span.from_ms <= at_ms and training_budgets(span)]
+        self._room = frozenset()
         if not exempt:
             return known, False
-        room = self._budgets.open_to(
+        self._room = room = self._budgets.open_to(
             job,
             state,
             exempt,

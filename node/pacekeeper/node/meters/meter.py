@@ -22,6 +22,7 @@ from typing import Final
 from pacekeeper.node.meters.client import GateClient
 from pacekeeper.node.meters.courier import Courier, Recorder
 from pacekeeper.node.meters.hold import HoldFlag
+from pacekeeper.node.meters.listener import Listener
 from pacekeeper.node.meters.opening import check_opening, first_contact
 from pacekeeper.node.meters.record import JobClock, JobRecord, log
 from pacekeeper.node.meters.settings import MeterSettings, resolve_settings
@@ -70,10 +71,12 @@ class Meter:
             raise
         self._courier = Courier(self._record, self._client, settings, self._flag, opened=contact.answered)
         self._recorder = Recorder(self._record, settings, self._flag, self._courier)
+        self._listener = Listener(opening.job, settings, self._courier.wake)
         self._closed = False
         self._flag.order(contact.order)
         self._recorder.start()
         self._courier.start()
+        self._listener.start()
         atexit.register(self.close)
 
     @classmethod
@@ -215,6 +218,7 @@ class Meter:
             return
         self._closed = True
         atexit.unregister(self.close)
+        self._listener.stop()
         self._recorder.stop()
         self._record.close()
         delivered = self._courier.stop(self._settings.close_s)
