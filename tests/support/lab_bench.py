@@ -76,7 +76,8 @@ class AdmittingLog(ScriptedLog):
 
     def __init__(self, people: Participants, now_ms: Callable[[], int]) -> None:
         super().__init__(people)
-        self._now_ms = now_ms
+        self._clock_ms = now_ms
+        self.ahead_ms = 0  # of the lab's clock
         entry0 = envelope.frame_entry(now_ms(), people.entry0)
         self.state = genesis(entry0)
         self._store(entry0, people.entry0)
@@ -85,6 +86,9 @@ class AdmittingLog(ScriptedLog):
         self.lose_answers = 0
         self.offline = False
         self.grown = asyncio.Event()
+
+    def _now_ms(self) -> int:
+        return self._clock_ms() + self.ahead_ms
 
     def tick(self) -> None:
         """The log's heartbeat, so that deadlines fall due."""

@@ -62,6 +62,8 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
         self.refuse_with = grpc.StatusCode.FAILED_PRECONDITION
         self.planned: list[gate_pb2.PlannedChange] = []
         self.revision = 1
+        self.refuse_waiting = False
+        self.waited = 0
         self.delay_s = 0.0
         self.epoch_ms = 0
         self.period_ms = period_ms
@@ -126,6 +128,9 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
     def AwaitChange(
         self, request: gate_pb2.AwaitChangeRequest, context: grpc.ServicerContext
     ) -> gate_pb2.AwaitChangeResponse:
+        self.waited += 1
+        if self.refuse_waiting:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         self._known(request.job, context)
         give_up = time.monotonic() + 1.0  # a thread of the server's each
         while self.revision == request.after and time.monotonic() < give_up and context.is_active():

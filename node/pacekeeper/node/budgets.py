@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 from pacekeeper.node.accounts import parts_at_most, splits_in
-from pacekeeper.node.gate import LEAD_MS, SAVE_MS
+from pacekeeper.node.gate import ENDING_MS, LEAD_MS
 from pacekeeper.node.ledger import Job, Ledger
 from pacekeeper.protocol.commitments.constraints import Span
 from pacekeeper.protocol.documents.agreement import Agreement
@@ -27,7 +27,6 @@ from pacekeeper.v1 import statements_pb2 as pb
 _TRAINING: Final = "training"
 _STEPS_UNDER_WAY: Final = 3  # one not told yet, one that was begun before the answer came, one that was not looked at
 _FIRST_STEP_MS: Final = 60_000  # what a job's step may take that has not shown one yet
-_ENDING_MS: Final = SAVE_MS + 30_000 + LEAD_MS  # what counts by its chips' time counts until it has ended
 _TURN_MS: Final = 1_000  # how far a meter's clock may be behind ours when a new window begins
 _RECOUNT_EVERY_MS: Final = 200
 _MARKS: Final = 8  # of a job's newest reports, looked at again with each count
@@ -199,7 +198,7 @@ class Budgets:
         period = max(0, job.last_period)
         if job.method != pb.METHOD_FRAMEWORK_COUNT or not job.counted_whole(period):
             counted_ppm = pool.utilisation_ppm * (PPM + inventory.chip_time_margin_ppm) // PPM + 1
-            return -(-job.chips * pool.peak_gflop_per_s * counted_ppm * _ENDING_MS // (PPM * 1_000)) + 2
+            return -(-job.chips * pool.peak_gflop_per_s * counted_ppm * ENDING_MS // (PPM * 1_000)) + 2
         stride = self._stride(job, period)
         busy_ms = LEAD_MS if stride else _FIRST_STEP_MS
         by_peak = -(-job.chips * pool.peak_gflop_per_s * busy_ms // 1_000)

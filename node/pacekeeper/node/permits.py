@@ -16,12 +16,13 @@ from pacekeeper.node.book import Book
 from pacekeeper.node.budgets import Budgets, training_budgets
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.config import LabSettings
-from pacekeeper.node.desk import Desk
-from pacekeeper.node.gate import LEAD_MS, SAVE_MS, Decision, Hold, Proceed, Throttle, decide
+from pacekeeper.node.desk import MAX_FLOP, Desk
+from pacekeeper.node.gate import LEAD_MS, SAVE_MS, Decision, Hold, Proceed, Throttle, decide, lead_ms
 from pacekeeper.node.ledger import Job, Run
 from pacekeeper.node.plans import Planned, moments, tightening
 from pacekeeper.node.reader import Reader
-from pacekeeper.protocol.commitments.constraints import Constraints, strictest
+from pacekeeper.protocol.commitments.constraints import Constraints, Span, strictest
+from pacekeeper.protocol.commitments.registry import Registry
 from pacekeeper.protocol.compute.bounds import NOTHING, interval
 from pacekeeper.protocol.limits import MAX_TIME_MS
 from pacekeeper.protocol.readings import read_estimates
@@ -83,16 +84,18 @@ class Permits:
         lease = registry.constraints_on(self._lab, now_ms).lease
         if not spans and lease is None:
             return ()
-        times = moments(spans, lease, now_ms, log_ms)
+        run, fixed = self._ledger.runs[job.run], self._fixed_rate(job)
+        ahead_ms = lead_ms(fixed)
+        times = moments(spans, lease, now_ms, log_ms, ahead_ms)
         if any(span.from_ms <= now_ms + LEAD_MS and training_budgets(span) for span in spans):
             # What a job may do unheard within a budget is what is kept back for it: LEAD_MS at its peak.
             times = sorted({now_ms + LEAD_MS, *times})
-        run = self._ledger.runs[job.run]
-        cumulative, fixed = self.cumulative_gflop(state, run), self._fixed_rate(job)
+        # Of a run whose ancestors are not known, nothing is known to be below a limit.
+        cumulative = MAX_FLOP if self._awaits_declaration(state, run) else self.cumulative_gflop(state, run)
         later = []
         for at_ms in times:
             binding = [span for span in spans if at_ms >= now_ms + LEAD_MS or span.commitment not in self._room]
-            constraints = replace(strictest(binding, at_ms + LEAD_MS), lease=lease)
+            constraints = replace(strictest(binding, at_ms + ahead_ms), lease=lease)
             jobs = len(self._sharing_with(job, constraints))
             decision = decide(
                 constraints,
@@ -149,15 +152,15 @@ class Permits:
         return decision
 
     def _constraints(self, state: State, job: Job, now_ms: int) -> tuple[Constraints, bool]:
-        """What binds a job a little ahead of now, without the commitments that leave it room within a budget; and
-        whether any has one that is used up."""
-        at_ms, registry = now_ms + LEAD_MS, state.commitments
-        known = registry.constraints_on(self._lab, at_ms)
-        spans = registry.spans(self._lab, at_ms, MAX_TIME_MS)
+        """What binds a job as far ahead of now as it has to be told, without the commitments that leave it room within
+        a budget; and whether any has one that is used up."""
+        at_ms, registry = now_ms + lead_ms(self._fixed_rate(job)), state.commitments
+        lease = registry.constraints_on(self._lab, at_ms).lease
+        spans = self._spans(registry, now_ms)
         exempt = [span for span in spans if span.from_ms <= at_ms and training_budgets(span)]
         self._room = frozenset()
         if not exempt:
-            return known, False
+            return replace(strictest(spans, at_ms), lease=lease), False
         self._room = room = self._budgets.open_to(
             job,
             state,
@@ -170,7 +173,16 @@ class Permits:
         )
         left = [span for span in spans if span.commitment not in room or span.from_ms > at_ms]
         used_up = any(span.commitment not in room for span in exempt)
-        return replace(strictest(left, at_ms), lease=known.lease), used_up
+        return replace(strictest(left, at_ms), lease=lease), used_up
+
+    def _spans(self, registry: Registry, now_ms: int) -> list[Span]:
+        """What binds the lab or will. What has ended on the log binds until it has by the lab's own clock as well.
+
+        SPEC node-29: else what a job does next would be told as done before the end, since it has that clock.
+        """
+        own_ms = max(self._clock.now_ms(), now_ms - self._agreement.timing.tolerance_ms)
+        spans = registry.spans(self._lab, own_ms, MAX_TIME_MS)
+        return [replace(span, until_ms=None) if span.until_ms is not None else span for span in spans]
 
     def _total(self, state: State, name: str) -> int | None:
         run = self._ledger.runs[name]

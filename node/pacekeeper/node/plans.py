@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from pacekeeper.node.gate import LEAD_MS, Decision, Hold, Throttle
+from pacekeeper.node.gate import Decision, Hold, Throttle
 from pacekeeper.protocol.commitments.constraints import Span
 from pacekeeper.protocol.documents.commitment_model import Lease
 
@@ -24,11 +24,12 @@ class Planned(NamedTuple):
     decision: Decision
 
 
-def moments(spans: Iterable[Span], lease: Lease | None, now_ms: int, log_ms: int) -> list[int]:
+def moments(spans: Iterable[Span], lease: Lease | None, now_ms: int, log_ms: int, ahead_ms: int) -> list[int]:
     """Return the times after now at which something that is known begins, is to be obeyed ahead, or runs out."""
-    times = {time_ms for span in spans for time_ms in (span.from_ms, span.enforced_ms - LEAD_MS)}
+    times = {time_ms for span in spans for time_ms in (span.from_ms, span.enforced_ms - ahead_ms)}
     if lease is not None:
-        times.add(log_ms + lease.lease_ms + 1)
+        ends_ms = log_ms + lease.lease_ms + 1
+        times |= {ends_ms, ends_ms - ahead_ms}
     return sorted(time_ms for time_ms in times if time_ms > now_ms)[:_CONSIDERED]
 
 

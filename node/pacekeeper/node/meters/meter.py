@@ -195,6 +195,12 @@ class Meter:
         return self._flag.flop_per_s
 
     @property
+    def planned(self) -> float | None:
+        """In how many seconds training will be held or slowed down by what the daemon told ahead; None if not so far
+        known."""
+        return self._flag.advance()
+
+    @property
     def complete(self) -> bool:
         """Whether everything seen could be counted."""
         return self._record.complete

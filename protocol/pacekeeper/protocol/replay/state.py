@@ -243,6 +243,7 @@ def members_of(agreement: Agreement) -> Members:
         {lab.id: lab.party for lab in agreement.labs},
         agreement.timing.tolerance_ms,
         frozenset(keys),
+        rules_version=agreement.rules_version,
     )
 
 
