@@ -76,7 +76,7 @@ class AdmittingLog(ScriptedLog):
 
     def __init__(self, people: Participants, now_ms: Callable[[], int]) -> None:
         super().__init__(people)
-        self._clock_ms = now_ms
+        self._now_ms = now_ms
         self.ahead_ms = 0  # of the lab's clock
         entry0 = envelope.frame_entry(now_ms(), people.entry0)
         self.state = genesis(entry0)
@@ -87,8 +87,8 @@ class AdmittingLog(ScriptedLog):
         self.offline = False
         self.grown = asyncio.Event()
 
-    def _now_ms(self) -> int:
-        return self._clock_ms() + self.ahead_ms
+    def _time_ms(self) -> int:
+        return self._now_ms() + self.ahead_ms
 
     def tick(self) -> None:
         """The log's heartbeat, so that deadlines fall due."""
@@ -97,8 +97,8 @@ class AdmittingLog(ScriptedLog):
 
     def append(self, data: bytes) -> log_pb2.Sequenced:
         if statement_id(data) not in self.places:
-            due, silence = self.state.next_deadline_ms(), self._now_ms() - self.state.last_time_ms
-            if (due is not None and due <= self._now_ms()) or silence > self.people.agreement.timing.tick_ms:
+            due, silence = self.state.next_deadline_ms(), self._time_ms() - self.state.last_time_ms
+            if (due is not None and due <= self._time_ms()) or silence > self.people.agreement.timing.tick_ms:
                 self.tick()
             self._admit(data)
             return log_pb2.Sequenced(index=len(self.entries) - 1, sequenced_at_ms=self.state.last_time_ms)
@@ -106,7 +106,7 @@ class AdmittingLog(ScriptedLog):
         return log_pb2.Sequenced(index=index, sequenced_at_ms=time_ms, duplicate=True)
 
     def _admit(self, data: bytes) -> None:
-        now_ms = max(self._now_ms(), self.state.last_time_ms)
+        now_ms = max(self._time_ms(), self.state.last_time_ms)
         self.applied.append(admit(self.state, envelope.read_envelope(envelope.parse_envelope(data)), now_ms))
         self._store(envelope.frame_entry(now_ms, data), data)
 
