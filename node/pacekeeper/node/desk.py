@@ -17,6 +17,7 @@ from pacekeeper.node.clock import Clock
 from pacekeeper.node.config import LabSettings
 from pacekeeper.node.ledger import Figure, Job
 from pacekeeper.node.meters.spool import MAX_NOTES
+from pacekeeper.node.parts import PROMPT_MS
 from pacekeeper.node.records import (
     CHECKPOINT,
     DECLARATION,
@@ -37,6 +38,7 @@ MAX_OPEN_JOBS: Final = 4_096  # processes that can be at work at one time; beyon
 MAX_REPORTED: Final = 100_000  # figures in one report: a year of five-minute periods
 MAX_FLOP: Final = 2**56 * units.FLOP_PER_UNIT  # of one job in one period: 7e25, months of the largest clusters
 MAX_COUNT: Final = 2**53 - 1  # steps, chip-milliseconds
+_WHOLE_REPORT: Final = 1_000  # figures; a meter tells more in several reports
 
 _JOB: Final = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -88,6 +90,7 @@ class Desk:
         self._settings = settings
         self._agreement = settings.agreement
         self._clock = clock
+        self._reported: dict[str, int] = {}  # job -> when it last told all that it had used
         now_ms, monotonic_ms = clock.now_ms(), clock.monotonic_ms()
         # Jobs that were at work when the daemon last stopped may still be: they count as heard at its start.
         watched_ms = self._ledger.up[-1][1] if self._ledger.up else now_ms
@@ -160,6 +163,8 @@ class Desk:
         if live:
             self._hear(job_id)
         records = self._added(job, usage, notes, as_of_ms)
+        if live and len(usage) < _WHOLE_REPORT:
+            self._reported[job_id] = self._clock.now_ms()
         if closing and not job.closed:
             records.append(JobClosed(self._clock.now_ms(), job_id))
         return records
@@ -251,7 +256,7 @@ class Desk:
         now_ms = self._clock.now_ms()
         latest = self._agreement.period_of(now_ms + self._agreement.timing.tolerance_ms) + 1
         known = self._ledger.runs[job.run].usage
-        records = []
+        records: list[Usage] = []
         for item in usage:
             if item.period > latest:
                 raise Refused(Code.BAD_FIELD, f"period {item.period} has not begun; check this machine's clock")
@@ -261,8 +266,19 @@ class Desk:
             if item.flop > before.flop or item.steps > before.steps or item.chip_ms > before.chip_ms:
                 flop = item.flop.to_bytes((item.flop.bit_length() + 7) // 8, "big")
                 spoken_ms = min(as_of_ms, now_ms)
+                records.extend(self._unchanged(job, item.period, before))
                 records.append(Usage(now_ms, job.id, item.period, flop, item.steps, item.chip_ms, spoken_ms))
         return records
+
+    def _unchanged(self, job: Job, period: int, figure: Figure) -> Iterable[Usage]:
+        """SPEC node-39: how long a figure had not grown by the job's own word MUST be known before it grows again."""
+        told_ms = self._reported.get(job.id, 0)
+        since_ms = (
+            figure.marks[-1].as_of_ms if figure.marks else max(job.opened_ms, self._agreement.period_start_ms(period))
+        )
+        if told_ms - since_ms > PROMPT_MS:
+            flop = figure.flop.to_bytes((figure.flop.bit_length() + 7) // 8, "big")
+            yield Usage(self._clock.now_ms(), job.id, period, flop, figure.steps, figure.chip_ms, told_ms)
 
     def _enter(self, job: JobPlan, pool: str) -> None:
         records: list[AnyRecord] = []

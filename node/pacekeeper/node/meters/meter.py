@@ -169,6 +169,15 @@ class Meter:
             log.warning("the count is incomplete: %s", sentence)
             self._courier.wake()
 
+    def seen_still(self) -> None:
+        """Say that all processes of the job were seen stopped, and without any work since the last time that this was
+        said: that time occupies no chip. For a wrapper around a command; a loop's chips stay occupied."""
+        self._record.seen_still()
+
+    def moves(self) -> None:
+        """Say that they go on, or may have: what came after the last seen_still() counts."""
+        self._record.moves()
+
     @property
     def held(self) -> str | None:
         """Why training is held, or None."""
