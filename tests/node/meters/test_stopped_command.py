@@ -119,6 +119,19 @@ def test_what_is_woken_from_outside_counts_and_is_stopped_again(gate: RecordingG
     assert command.process.wait(30) == 7
 
 
+def test_work_between_two_looks_counts_though_both_find_it_stopped(gate: RecordingGate, command: Command) -> None:
+    """SPEC metering-25: the kernel says what processor time was used."""
+    for _ in range(3):
+        hold(gate, command)
+        chip_ms = gate.job.chip_ms
+        os.kill(command.pids[1], signal.SIGCONT)
+        time.sleep(0.12)
+        os.kill(command.pids[1], signal.SIGSTOP)
+        eventually(lambda chip_ms=chip_ms: gate.job.chip_ms > chip_ms, "that counts", 5)  # type: ignore[misc]
+    command.process.terminate()
+    assert command.process.wait(30) == 7
+
+
 def test_a_stopped_command_can_be_ended(gate: RecordingGate, command: Command) -> None:
     """SPEC metering-17, SPEC metering-25: it goes on to end, for no longer than a held command may."""
     hold(gate, command)
