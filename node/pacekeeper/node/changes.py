@@ -17,7 +17,7 @@ from pacekeeper.node.reader import Reader
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.limits import MAX_TIME_MS
 
-MAX_WAITING: Final = 1_024  # calls at one time: a job has one, and a job without asks once a second
+MAX_WAITING: Final = 256  # calls at one time, each with a connection: a job without one asks once a second
 WAIT_S: Final = 25.0  # then a call is answered in any case, so that none outlives its job for long
 
 
