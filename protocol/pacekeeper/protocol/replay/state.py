@@ -317,7 +317,8 @@ def members_of(agreement: Agreement, before: Members | None = None) -> Members:
     if before is not None:
         keys |= before.keys
         former = before.former | (before.parties | before.labs.keys()) - (parties | labs.keys())
-    return Members(parties, labs, agreement.timing.tolerance_ms, frozenset(keys), agreement.quorum, former)
+    tolerance_ms, version = agreement.timing.tolerance_ms, agreement.rules_version
+    return Members(parties, labs, tolerance_ms, frozenset(keys), agreement.quorum, former, version)
 
 
 def authorities_of(parties: Iterable[Party], labs: Iterable[Lab]) -> dict[bytes, Authority]:
