@@ -292,3 +292,32 @@ def attest_for_other(bench: Bench, amounts: dict[int, int]) -> None:
             ),
         )
         bench.log.append(encode(seal(statement, [key])))
+
+
+async def test_what_was_used_while_the_limit_was_not_in_force_is_not_held_against_anybody(tmp_path: Path) -> None:
+    """SPEC commitments-63, SPEC commitments-68: a party that leaves and returns has the rest of its window."""
+    async with Bench.open(tmp_path) as bench:
+        lab = Spending(bench)
+        lab.open()
+        document = growth_document(growth={"window": "6 periods"}, withdrawal={"notice": "1 s"})
+        ident = enact(bench.log, document, by=["norland", "sudland", "westmere"])
+        await lab.to(2, 1_000)
+        lab.use(40)
+        await lab.to(3, 1_000)
+        key, fingerprint = bench.people.keys.party("norland"), bench.agreement.fingerprint
+        standing = bench.log.state.commitments.standing(ident)
+        common: dict[str, Any] = {"agreement": fingerprint, "participant": "norland", "commitment": ident}
+        leave = pb.Withdrawal(**common, pledge_index=standing.pledged_at["norland"])
+        bench.log.append(encode(seal(leave, [key])))
+        await lab.to(3, 3_000)
+        assert constraints(bench).growth == ()
+        lab.use(5_000)
+        assert lab.told() == Proceed()
+        bench.log.append(encode(seal(pb.Pledge(**common, digest=standing.terms.digest, round=1), [key])))
+        await bench.run_to(bench.agreement.period_start_ms(5) + 1_000, deliver=False)
+        lab.use(5)
+        assert lab.told() == Proceed(), "of 100 in six periods, 45 while it was in force"
+        lab.use(5)
+        slow = lab.told()
+        assert isinstance(slow, Throttle)
+        assert "4.8e10 FLOP of 1e11 FLOP left" in slow.reason

@@ -267,7 +267,7 @@ WRITTEN = {
 }
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=9, max_size=9))
 def test_the_replay_finds_what_the_exact_windows_say(amounts: list[int]) -> None:
     """SPEC commitments-44: in order, and without margins."""
@@ -354,3 +354,31 @@ def test_a_true_up_with_carried_debt_in_the_replay() -> None:
     assert found == [(year["first"], year["carried"], year["allowance"], year["used"]) for year in years["years"]]
     [violation] = world.state.violations
     assert said(violation)[:5] == (ViolationKind.GROWTH, "borealis", 2 * 365, "trading-year", 1_200 * 10**12)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_windows_go_on_through_a_time_in_which_the_limit_is_not_in_force(late: bool) -> None:
+    """SPEC commitments-63: who leaves and returns has the rest of its window, and not a new one."""
+    terms = {"window": "6 periods", "baseline": "3 periods"}
+    world = growing(growth=terms, withdrawal={"notice": "10 s"})  # 1.1 x 600 x 6 / 3 are allowed
+    assert isinstance(world.pledge("westmere", world.end(1)), Applied)
+    if late:
+        world.to(world.end(2))
+        world.gap("borealis", 2, 2, at=world.end(2))
+    else:
+        attest(world, {2: 700})
+    assert isinstance(world.leave("norland", world.end(2) + 1_000), Applied)
+    world.to(world.end(2) + 12_000)
+    assert "norland" not in world.state.commitments.standing("halt").bound
+    attest(world, {3: 50_000})
+    assert isinstance(world.pledge("norland", world.end(3) + 1_000, round=1), Applied)
+    attest(world, {4: 50_000, 5: 620})
+    if late:
+        at = world.state.last_time_ms
+        assert isinstance(world.attest("borealis", 2, {"run-1": 700}, at=at), Applied)
+    growth = [violation for violation in world.state.violations if violation.kind is ViolationKind.GROWTH]
+    assert growth == [], "1320 are allowed, and were used while it was in force"
+    attest(world, {6: 1})
+    growth = [violation for violation in world.state.violations if violation.kind is ViolationKind.GROWTH]
+    assert [said(violation)[2:] for violation in growth] == [(6, "halt", 1_320, (1_321, 1_321))]
+    world.proved()

@@ -228,7 +228,7 @@ def test_a_cap_that_is_only_planned_during_an_outage_of_the_log_convicts_nobody(
     world.proved()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(0, 60), min_size=9, max_size=9),
     st.sets(st.integers(2, 10), max_size=5),

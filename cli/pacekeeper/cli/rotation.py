@@ -80,7 +80,6 @@ def rotate(connection: Connection, files: KeyFiles) -> Outcome:
     SPEC cli-23: the new key MUST be on disk before the rotation is signed, and a repetition after an interruption MUST
     finish it and not begin another.
     """
-
     outcome = put(connection, lambda state: sign_rotation(files, state))
     settle(files, outcome.state)
     return outcome

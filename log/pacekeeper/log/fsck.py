@@ -15,14 +15,16 @@ show as a difference of checkpoint or tiles, and goes away when it is run again.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from pacekeeper.log.chain import PUBLISHED, StoredChain
 from pacekeeper.log.edge import Edge
 from pacekeeper.log.files import CHECKPOINT, PublicFiles, read_if_there
-from pacekeeper.log.recovery import UNSAFE_MARKER, check_head
+from pacekeeper.log.recovery import UNSAFE_MARKER, check_head, identity_of
 from pacekeeper.log.store.port import Store, StoredBatch
 from pacekeeper.log.store.sqlite import SqliteStore
+from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.replay import Applied, State, Void, apply, genesis
@@ -54,6 +56,53 @@ def fsck(state_directory: Path) -> list[str]:
         return [*problems, refused.message]
     finally:
         store.close()
+
+
+def compare(old: Store, new: Store) -> list[str]:
+    """Return where a store differs from an older state of itself, as after a migration; the new one may have more.
+
+    SPEC log-39: a store that takes the place of another MUST hold every entry of it, byte for byte at its index, and
+    its published checkpoint or a later one.
+    """
+    problems: list[str] = []
+    size = 0
+    for batch in old.batches():
+        if batch.first_index != size:
+            return [*problems, f"the old store lacks entries {size} to {batch.first_index - 1}"]
+        position = 0
+        while position < len(batch.entries):
+            found = new.read(size + position, size + len(batch.entries), limits.MAX_SUBMIT_BYTES)
+            if not found:
+                return [*problems, f"entries from {size + position} on are missing"]
+            pairs = zip(batch.entries[position:], found, strict=False)
+            problems.extend(
+                f"entry {index} is another one" for index, (was, is_) in enumerate(pairs, size + position) if was != is_
+            )
+            position += len(found)
+        size += len(batch.entries)
+        if len(problems) >= MAX_PROBLEMS:
+            return problems[:MAX_PROBLEMS]
+    was, now = _published_size(old), _published_size(new)
+    if now < was:
+        problems.append(f"a checkpoint over {was} entries was published, here one over {now}")
+    return problems
+
+
+def _published_size(store: Store) -> int:
+    note = store.published()
+    return parse_checkpoint(parse_note(note).text).size if note is not None else 0
+
+
+def against(state_directory: Path, old_directory: Path) -> list[str]:
+    """Return where the store of one state directory differs from that of an older one. Both are only read."""
+    try:
+        with (
+            contextlib.closing(SqliteStore(state_directory / "log.sqlite", read_only=True)) as new,
+            contextlib.closing(SqliteStore(old_directory / "log.sqlite", read_only=True)) as old,
+        ):
+            return compare(old, new)
+    except Refused as refused:
+        return [refused.message]
 
 
 def check_store(store: Store, files: PublicFiles) -> list[str]:
@@ -92,6 +141,8 @@ class _Check:
         applied = self._replay(entries)
         if self._state is None:
             return
+        if first == 0 and self._store.known([identity_of(entries[0])]) == {}:
+            self.problems.append("the identity of entry 0 does not lead to it")
         if self._frontier.root() != batch.root:
             self.problems.append(f"entries {first} to {first + len(entries) - 1} do not hash to the stored root")
         self._check_indices(applied)

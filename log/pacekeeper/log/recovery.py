@@ -21,12 +21,13 @@ import structlog
 from pacekeeper.log.chain import StoredChain
 from pacekeeper.log.published import PublishedTree
 from pacekeeper.log.publisher import Publisher
-from pacekeeper.log.store.port import Head, Store
+from pacekeeper.log.store.port import Head, Store, StoredBatch
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.documents.model import Agreement, Lab
+from pacekeeper.protocol.envelope import identity, pae, parse_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import State, Void, apply, genesis
-from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
+from pacekeeper.protocol.tlog.merkle import HASH_BYTES, Frontier, hash_leaves
 
 UNSAFE_MARKER: Final = "unsafe"
 
@@ -76,6 +77,7 @@ def recover(store: Store, publisher: Publisher, founding: Agreement) -> Recovere
     replay = _Replay(published_size)
     for batch in store.batches():
         here = replay.frontier.size
+        replay.ids = []
         if batch.first_index != here:
             raise Refused(Code.UNSAFE_STATE, f"stored entries {here} to {batch.first_index - 1} are missing")
         stops = chain.stops(here, here + len(batch.entries))
@@ -89,6 +91,7 @@ def recover(store: Store, publisher: Publisher, founding: Agreement) -> Recovere
             raise Refused(
                 Code.UNSAFE_STATE, f"stored entries {here} to {last} are damaged: they do not hash to the tree"
             )
+        _check_identities(batch, replay.ids)
         # Only now, so that a damaged entry is not taken for a damaged tile.
         publisher.extend(batch.entries[: max(0, published_size - here)])
     check_head(store.head(), replay.frontier, replay.state)
@@ -113,6 +116,21 @@ def check_head(head: Head | None, frontier: Frontier, state: State | None) -> No
         raise Refused(Code.UNSAFE_STATE, f"the stored head of size {head.size} is not that of the stored entries")
 
 
+def identity_of(entry: bytes) -> bytes:
+    """Return the identity of the statement in an entry that has been read before."""
+    envelope = parse_entry(entry).envelope
+    return identity(pae(envelope.payload_type, envelope.payload))
+
+
+def _check_identities(batch: StoredBatch, ids: list[bytes | None]) -> None:
+    """Refused(unsafe-state) unless each entry is stored under its identity: it would be taken a second time."""
+    for position, own in enumerate(ids):
+        stored = batch.ids[position * HASH_BYTES : (position + 1) * HASH_BYTES]
+        if own not in {None, stored}:
+            index = batch.first_index + position
+            raise Refused(Code.UNSAFE_STATE, f"the identity of stored entry {index} is damaged: it does not lead to it")
+
+
 def _split(entries: list[bytes], positions: list[int]) -> list[list[bytes]]:
     """Return the entries in parts that end at these positions, and at the end."""
     ends = sorted({*positions, len(entries)})
@@ -127,6 +145,7 @@ class _Replay:
         self.state: State | None = None
         self.labs: dict[str, Lab] = {}
         self._agreement: Agreement | None = None
+        self.ids: list[bytes | None] = []  # of the entries taken, None where the replay does not say
         self._published_size = published_size
 
     def take(self, entries: list[bytes]) -> None:
@@ -135,7 +154,11 @@ class _Replay:
         self.frontier.extend(hash_leaves(entries))
         rest = entries
         if self.state is None:
-            self.state, rest = genesis(entries[0]), entries[1:]
+            try:
+                self.state, rest = genesis(entries[0]), entries[1:]
+            except Refused as refused:
+                raise Refused(Code.UNSAFE_STATE, f"stored entry 0 is damaged: {refused.message}") from refused
+            self.ids.append(identity_of(entries[0]))
             self._remember(self.state.agreement)
         for entry in rest:
             outcome = apply(self.state, entry, verify=verify)
@@ -144,6 +167,7 @@ class _Replay:
             if isinstance(outcome, Void):
                 # The log let it in, so that it stays; everyone who replays will hold it against this log.
                 _log.error("entry is void", index=outcome.index, code=outcome.code)
+            self.ids.append(None if isinstance(outcome, Void) else outcome.id)
 
     def _remember(self, agreement: Agreement) -> None:
         self._agreement = agreement

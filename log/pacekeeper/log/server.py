@@ -28,13 +28,15 @@ from pacekeeper.client.web import WebServer, bind
 from pacekeeper.log.certificates import Certificates, owing_labs
 from pacekeeper.log.clock import SystemClock
 from pacekeeper.log.cosign import CosignStreams
-from pacekeeper.log.files import PublicFiles
+from pacekeeper.log.files import CHECKPOINT, PublicFiles, read_if_there
 from pacekeeper.log.http import PublicLog
 from pacekeeper.log.lock import StateLock
+from pacekeeper.log.mark import HeadMark, MarkedStore
 from pacekeeper.log.peers import Peers
 from pacekeeper.log.published import PublishedTree
 from pacekeeper.log.publisher import Publisher
 from pacekeeper.log.recovery import mark_unsafe, recover, refuse_if_marked
+from pacekeeper.log.room import Room
 from pacekeeper.log.rpc import LogService
 from pacekeeper.log.sequencer import Sequencer
 from pacekeeper.log.settings import LogFiles, load_files
@@ -47,7 +49,9 @@ from pacekeeper.log.writer import Writer
 from pacekeeper.protocol.envelope import frame_entry, identity, pae, parse_envelope
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import genesis
+from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
 from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
+from pacekeeper.protocol.tlog.note import open_note
 from pacekeeper.v1 import log_pb2_grpc
 
 MAX_CALLS: Final = 1_024  # under way at once, of all participants
@@ -60,12 +64,13 @@ _log = structlog.get_logger(__name__)
 def initialise(config_path: Path) -> None:
     """Sequence the bundle's agreement as entry 0, at this moment. ConfigError if the log has entries already."""
     files = load_files(config_path)
-    with StateLock(files.state):
+    with StateLock(files.state), HeadMark(files.head_mark, files.bundle.agreement.origin) as mark:
         refuse_if_marked(files.state)
         store = SqliteStore(files.store)
         try:
             if store.head() is not None:
                 raise ConfigError(f"{files.store} has entries already; a log is initialised once")
+            mark.refuse_older(None)
             now_ms = SystemClock().now_ms()
             envelope = parse_envelope(files.bundle.entry0)
             entry = frame_entry(now_ms, files.bundle.entry0)
@@ -73,7 +78,9 @@ def initialise(config_path: Path) -> None:
             tree = Frontier()
             tree.append(leaf_hash(entry))
             statement_id = identity(pae(envelope.payload_type, envelope.payload))
-            store.commit(Batch(0, [entry], [statement_id], [], Head(1, tree.root(), now_ms)), None)
+            head = Head(1, tree.root(), now_ms)
+            store.commit(Batch(0, [entry], [statement_id], [], head), None)
+            mark.bind(head)
         finally:
             store.close()
 
@@ -81,11 +88,11 @@ def initialise(config_path: Path) -> None:
 def serve(config_path: Path, *, ready: Callable[[dict[str, object]], None] | None = None) -> None:
     """Run the log until SIGTERM or SIGINT. ready is called once it serves, with what the ready file has."""
     files = load_files(config_path)
-    with StateLock(files.state):
+    with StateLock(files.state), HeadMark(files.head_mark, files.bundle.agreement.origin) as mark:
         refuse_if_marked(files.state)
         (files.state / READY).unlink(missing_ok=True)
         try:
-            asyncio.run(_serve(files, ready))
+            asyncio.run(_serve(files, mark, ready))
         except Refused as refused:
             if refused.code is Code.UNSAFE_STATE and (files.state / READY).exists():
                 mark_unsafe(files.state, refused.message)
@@ -94,10 +101,11 @@ def serve(config_path: Path, *, ready: Callable[[dict[str, object]], None] | Non
             (files.state / READY).unlink(missing_ok=True)
 
 
-async def _serve(files: LogFiles, ready: Callable[[dict[str, object]], None] | None) -> None:
-    store = SqliteStore(files.store)
+async def _serve(files: LogFiles, mark: HeadMark, ready: Callable[[dict[str, object]], None] | None) -> None:
+    store = MarkedStore(SqliteStore(files.store), mark)
     try:
-        log = _Log(files, store)
+        mark.refuse_older(store.head())
+        log = _Log(files, store, mark)
         await log.run(ready)
     finally:
         store.close()
@@ -106,13 +114,15 @@ async def _serve(files: LogFiles, ready: Callable[[dict[str, object]], None] | N
 class _Log:
     """Everything of a running log, tied together."""
 
-    def __init__(self, files: LogFiles, store: Store) -> None:
+    def __init__(self, files: LogFiles, store: Store, mark: HeadMark) -> None:
         agreement = files.bundle.agreement
         self._files = files
         clock = SystemClock()
         public = PublicFiles(files.state / "public")
         publisher = Publisher(store, public, agreement.origin, files.checkpoint_key)
+        _refuse_to_unpublish(files, store)
         recovered = recover(store, publisher, agreement)
+        mark.refuse_other(store)
         public.sweep()
         tree = recovered.published
         witnesses = Witnesses(recovered.agreement)
@@ -120,7 +130,11 @@ class _Log:
             witnesses.restore(tree.note, recovered.state.last_time_ms, recovered.agreement, recovered.before)
         witnesses.advance(recovered.state.agreement)
         oldest_ms = oldest_unpublished_ms(store, tree.size if tree else 0)
-        self._witnessing = Witnessing(store, publisher, witnesses, clock, tree, oldest_ms)
+        ask = mark.must_ask(store.head())
+        room = Room(files.state)
+        self._witnessing = Witnessing(
+            store, publisher, witnesses, clock, tree, oldest_ms, unconfirmed=ask, room=room.for_publication
+        )
         voice = StatementKeys(files.statement_keys)
         voice.key_for(recovered.state)  # a log that cannot speak does not start
         sequencer = Sequencer(recovered.state, voice, store.known, store.slot)
@@ -131,7 +145,7 @@ class _Log:
             clock,
             self._witnessing.conditions,
             self._witnessing.committed,
-            files.state,
+            room.for_entries,
         )
         self._witnessing.nudge = self._writer.nudge
         streams = CosignStreams(self._witnessing, store, clock)
@@ -208,6 +222,24 @@ class _Log:
             raise ConfigError(f"cannot listen on {files.host}:{files.port}: the address is taken or unknown") from None
 
 
+def _refuse_to_unpublish(files: LogFiles, store: Store) -> None:
+    """SPEC log-29: a checkpoint file MUST NOT be replaced by a checkpoint of a smaller tree."""
+    path = files.state / "public" / CHECKPOINT
+    stored, note = store.published(), read_if_there(path)
+    try:
+        newest, size = _signed_size(files, note or b""), _signed_size(files, stored) if stored is not None else 0
+    except Refused:
+        return  # the file is missing or damaged, and is made again; or the store is, and does not start
+    if newest > size:
+        raise Refused(
+            Code.UNSAFE_STATE, f"{path} covers {newest} entries, the store has published {size}: it is an older backup"
+        )
+
+
+def _signed_size(files: LogFiles, note: bytes) -> int:
+    return parse_checkpoint(open_note(note, [files.bundle.agreement.log.key])[0].text).size
+
+
 def _bind(host: str, port: int) -> socket.socket:
     try:
         return bind(host, port)
@@ -221,8 +253,11 @@ def _task(work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
 
 def _announce(path: Path, facts: dict[str, object], ready: Callable[[dict[str, object]], None] | None) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise Refused(Code.UNSAFE_STATE, f"{path} cannot be written: {error.strerror}") from None
     _log.info("log ready", **facts)
     if ready is not None:
         ready(facts)

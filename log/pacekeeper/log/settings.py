@@ -4,7 +4,7 @@ bundle = "bundle"                           the agreement bundle
 state = "state"                             the store, the lock and the public files
 listen = "127.0.0.1:7801"                   gRPC, mutual TLS, for the agreement's participants
 http_listen = "127.0.0.1:7802"              HTTP, for anyone
-checkpoint_key, statement_key               signing keys
+checkpoint_key, statement_key               signing keys; <checkpoint_key>.head beside it is what the key remembers
 next_statement_key                          where the statement key that follows lies, or will
 tls_key, tls_certificate                    the transport identity
 """
@@ -20,6 +20,7 @@ from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import load_key, read_private
 from pacekeeper.client.successors import KeyFiles, open_key_files
 from pacekeeper.client.tls import LOG_URI, check_certificate
+from pacekeeper.log.mark import MARK_SUFFIX
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.keys import SigningKey
@@ -52,6 +53,7 @@ class LogFiles:
     http_host: str
     http_port: int
     checkpoint_key: SigningKey
+    head_mark: Path
     statement_keys: KeyFiles
     tls_key_pem: bytes
     tls_certificate_pem: bytes
@@ -90,6 +92,7 @@ def load_files(config_path: Path) -> LogFiles:
         http_host=http_host,
         http_port=http_port,
         checkpoint_key=checkpoint_key,
+        head_mark=resolve(config_path, config.checkpoint_key + MARK_SUFFIX),
         statement_keys=statement_keys,
         tls_key_pem=read_private(resolve(config_path, config.tls_key)),
         tls_certificate_pem=certificate,

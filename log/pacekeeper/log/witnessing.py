@@ -45,6 +45,9 @@ class Witnessing:
         clock: Clock,
         published: PublishedTree | None,
         oldest_unpublished_ms: int | None,
+        *,
+        unconfirmed: bool = False,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -53,6 +56,8 @@ class Witnessing:
         self.published = published
         self.head = store.head()
         self._oldest_ms = oldest_unpublished_ms
+        self._unconfirmed = unconfirmed
+        self._room = room
         self._refresh_wanted = False
         self._refreshed_ms = -witnesses.tolerance_ms
         self._refresh_timer: asyncio.TimerHandle | None = None
@@ -76,7 +81,8 @@ class Witnessing:
         now_ms, monotonic_ms = self._clock.now_ms(), self._clock.monotonic_ms()
         witnesses = self.witnesses
         refresh, self._refresh_wanted = self._refresh_wanted, False
-        return Conditions(self._oldest_ms, witnesses.clocks_disagree(now_ms, monotonic_ms), witnesses.behind(), refresh)
+        disagree = witnesses.clocks_disagree(now_ms, monotonic_ms)
+        return Conditions(self._oldest_ms, disagree, witnesses.behind(), self._unconfirmed, refresh)
 
     def committed(self, done: Committed) -> None:
         """Take note of a commit and of conflicts that the sequencer has seen."""
@@ -140,9 +146,13 @@ class Witnessing:
             raise Refused(Code.WRONG_IDENTITY, "this party is not of the agreement in force")
         witness.ahead = size > (self.head.size if self.head else 0)
         if witness.ahead:
+            self._wake.set()
             self.nudge()
             raise Refused(Code.UNSAFE_STATE, "the log has fewer entries than this verifier says it holds")
         witness.connected = True
+        if self._unconfirmed and self.witnesses.quorum_connected():
+            self._unconfirmed = False
+            self.nudge()
         _log.info("verifier connected", party=party, size=size)
 
     def detach(self, party: str) -> None:
@@ -192,6 +202,13 @@ class Witnessing:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if self.witnesses.behind():
+                    # SPEC log-28: when more verifiers than may lie hold more entries than the log, it MUST stop.
+                    raise Refused(
+                        Code.UNSAFE_STATE, "verifiers hold more entries than this log: it was restored from a backup"
+                    )
+                if not self._room():
+                    continue  # the first commit after there is room again wakes this task
                 if self.witnesses.has_quorum():
                     await self._publish()
                 await self._propose()

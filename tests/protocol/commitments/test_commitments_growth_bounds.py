@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_measures import growth_overruns
 
@@ -33,6 +33,7 @@ def bounded(measure: Growth, used: dict[int, Bounds], last: int = LAST) -> list[
     )
 
 
+@settings(deadline=None)
 @given(MEASURES, USED)
 def test_with_exact_figures_they_are_the_exact_windows(measure: Growth, used: dict[int, int]) -> None:
     """SPEC commitments-44, SPEC conduct-6."""
@@ -45,6 +46,7 @@ def test_with_exact_figures_they_are_the_exact_windows(measure: Growth, used: di
     assert all(w.outcome is not Outcome.INDETERMINATE for w in found)
 
 
+@settings(deadline=None)
 @given(MEASURES, USED, st.data())
 def test_whatever_the_truth_is_it_lies_between_the_bounds(
     measure: Growth, used: dict[int, int], data: st.DataObject
@@ -63,6 +65,7 @@ def test_whatever_the_truth_is_it_lies_between_the_bounds(
         assert sum(b.low for b in beyond.values()) <= truth.overrun <= sum(b.high for b in beyond.values())
 
 
+@settings(deadline=None)
 @given(MEASURES, USED, st.sets(st.integers(FIRST, LAST)))
 def test_an_independent_model_finds_the_same(measure: Growth, used: dict[int, int], under: set[int]) -> None:
     """SPEC commitments-44, SPEC commitments-63: also where the limit was not in force in some periods."""

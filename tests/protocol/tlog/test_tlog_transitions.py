@@ -7,39 +7,14 @@ import random
 from dataclasses import dataclass
 
 import pytest
-from agreements import signing_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_chains import NEW, OLD, PARTIES, ROOT, note, policy
 
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.tlog.checkpoint import Checkpoint, sign_checkpoint
-from pacekeeper.protocol.tlog.cosignature import sign_cosignature
-from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.protocol.tlog.policy import CosignaturePolicy
 from pacekeeper.protocol.tlog.transitions import PolicyChain, parse_transition_path, transition_path
-from pacekeeper.protocol.tlog.vkey import COSIGNATURE_V1, ED25519, NoteKey
-
-ORIGIN = "example.org/log"
-LOG = signing_key("transitions log")
-PARTIES = ("a", "b", "c", "d", "e")
-COSIGN = {party: signing_key(f"transitions {party}") for party in PARTIES}
-ROOT = bytes(range(32))
-
-
-def policy(parties: str, quorum: int) -> CosignaturePolicy:
-    witnesses = tuple((party, NoteKey(f"{party}.example", COSIGNATURE_V1, COSIGN[party].public)) for party in parties)
-    return CosignaturePolicy(ORIGIN, NoteKey(ORIGIN, ED25519, LOG.public), witnesses, quorum)
-
-
-def note(size: int, signers: str, root: bytes = ROOT) -> bytes:
-    signed = sign_checkpoint(Checkpoint(ORIGIN, size, root), ORIGIN, LOG)
-    text = parse_note(signed).text
-    lines = "".join(sign_cosignature(text, f"{party}.example", COSIGN[party], 1_800_000_000) for party in signers)
-    return signed + lines.encode()
-
-
-OLD, NEW = policy("abcd", 3), policy("bcde", 3)
 
 
 def test_a_transition_needs_the_quorum_before_and_the_one_after() -> None:

@@ -37,8 +37,8 @@ from pacekeeper.protocol.units import format_duration
 from pacekeeper.v1.envelope_pb2 import Envelope
 
 Build = Callable[[State, str], Message]
-Sign = Callable[[State], Envelope]
 Policy = Callable[[], CosignaturePolicy | None]
+Sign = Callable[[State], Envelope]
 
 _PATIENCE_S: Final = 30.0  # without a further entry: a quorum that takes longer than this is not at work
 

@@ -57,11 +57,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A batch as it was committed. root is the tree's after it, so that damage is named by its range."""
+    """A batch as it was committed. root is the tree's after it, so that damage is named by its range.
+
+    ids are the identities by which its entries are found, all in one.
+    """
 
     first_index: int
     entries: list[bytes]
     root: bytes
+    ids: bytes
 
 
 class Store(Protocol):
@@ -72,6 +76,9 @@ class Store(Protocol):
 
     def commit(self, batch: Batch, expected: Head | None) -> None:
         """Make the batch durable if the head is still `expected`; Refused(unsafe-state) if it is not."""
+
+    def root_at(self, size: int) -> bytes | None:
+        """Return the tree's root after the batch that ended at this size, None if none did."""
 
     def known(self, ids: Sequence[bytes]) -> Mapping[bytes, int]:
         """Return the indices of those identities that are on the log."""

@@ -57,9 +57,12 @@ def count_growth(state: State, lab: LabState, commitment: str, period: int, chan
         state.push_deadline(CLOSE + commitment, lab.id, last, state.agreement.fill_in_ms(last) + 1)
 
 
-def judge_growth(state: State, lab: LabState, found: list[Violation]) -> None:
-    """Judge the open windows of a lab under each growth limit: any figure may be in one, or in what one is held to."""
+def judge_growth(state: State, lab: LabState, period: int, found: list[Violation]) -> None:
+    """Judge the open windows of a lab under each growth limit, after what it used in a period has changed: it may be in
+    one, or in what one is held to."""
     for commitment, course in list(state.courses.get(lab.id, {}).items()):
+        if course.is_clear(period):
+            continue  # nearly every judgement ends here; it is what the lines below would do
         _settle(state, lab, commitment, course, state.size, state.last_time_ms, found)
         if not course.used:
             if state.commitments.standing(commitment).over:
@@ -71,6 +74,7 @@ def judge_growth(state: State, lab: LabState, found: list[Violation]) -> None:
             spent.update(beyond)
             if _is_over(budgets, spent, course.spent_before, beyond):
                 _convict(state, lab, commitment, course, window, min(beyond), found)
+            course.clear_window, course.clear_to = window.first, window.allowance.low
 
 
 def close_window(

@@ -145,6 +145,8 @@ class Course:
     what counts in windows from there on. discounted: periods of which less counts in baselines than was used. waiting:
     windows whose close is a deadline. convicted: windows with a violation. spent: period -> gigaFLOP beyond its
     window's allowance, at least so much, where there is a budget for it; spent_before: that of all periods before.
+    clear_window, clear_to: the last window that was judged, and up to what use there is nothing to note in it unless
+    something before it changes.
     """
 
     first: int
@@ -156,6 +158,15 @@ class Course:
     convicted: set[int] = field(default_factory=set)
     spent: dict[int, int] = field(default_factory=dict)
     spent_before: int = 0
+    clear_window: int = -1
+    clear_to: int = -1
+
+    def is_clear(self, period: int) -> bool:
+        """Whether a change in a period leaves nothing to note."""
+        first, end = self.clear_window, self.clear_window + self.window
+        if first < 0 or not first <= period < end:
+            return False
+        return sum(self.used[one].high for one in range(first, end) if one in self.used) <= self.clear_to
 
     def window_of(self, period: int) -> int:
         """Return the first period of the window that a period is in."""

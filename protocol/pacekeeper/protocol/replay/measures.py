@@ -40,7 +40,7 @@ def judge_measures(
         elif participant == lab.id:
             count_growth(state, lab, commitment, period, total)
     if state.courses:
-        judge_growth(state, lab, found)
+        judge_growth(state, lab, period, found)
 
 
 def _in_force(state: State, lab: LabState, period: int) -> tuple[tuple[str, str], ...]:
