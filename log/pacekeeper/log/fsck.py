@@ -61,7 +61,7 @@ def fsck(state_directory: Path) -> list[str]:
 def compare(old: Store, new: Store) -> list[str]:
     """Return where a store differs from an older state of itself, as after a migration; the new one may have more.
 
-    SPEC log-30: a store that takes the place of another MUST hold every entry of it, byte for byte at its index, and
+    SPEC log-39: a store that takes the place of another MUST hold every entry of it, byte for byte at its index, and
     its published checkpoint or a later one.
     """
     problems: list[str] = []
