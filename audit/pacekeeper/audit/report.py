@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
-from pacekeeper.audit.result import AuditResult, CheckedFinding, Exit
+from pacekeeper.audit.acts import every_lab, tell_agreement
+from pacekeeper.audit.keys import tell_keys
+from pacekeeper.audit.result import AuditResult, Change, CheckedFinding, Exit
 from pacekeeper.audit.story import commitment_of, conduct_under, describe_now, headline, tell_story
 from pacekeeper.audit.windows import format_bounds, tell_windows
 from pacekeeper.protocol.commitments.standing import Standing
@@ -77,7 +79,7 @@ def _head(result: AuditResult) -> Iterator[str]:
     assert result.state is not None
     assert result.head is not None
     state, head = result.state, result.head
-    agreement = state.agreement
+    agreement = result.agreement or state.agreement
     quorum = agreement.quorum
     root = base64.b64encode(head.checkpoint.root).decode()
     yield ""
@@ -86,21 +88,41 @@ def _head(result: AuditResult) -> Iterator[str]:
     if result.audited != head.checkpoint.size:
         yield f"  replayed to entry {result.audited - 1} only, as asked"
     yield f"  from {format_time(state.founded_ms)} to {format_time(state.last_time_ms)}"
+    since = f" since entry {result.changes[-1].index}" if result.changes else ""
     yield (
-        f"  cosigned by {', '.join(head.cosigners) or 'nobody'}; {quorum.quorum} of {quorum.verifiers} needed "
+        f"  cosigned by {', '.join(head.cosigners) or 'nobody'}; {quorum.quorum} of {quorum.verifiers} needed{since} "
         f"(tolerates {count_of(quorum.liars, 'liar')} and {count_of(quorum.absences, 'absence')})"
     )
     for party in head.absent:
         yield f"  verifier {party} has not cosigned this checkpoint"
     for party in head.invalid:
         yield f"  the cosignature of verifier {party} does not verify and was not counted"
+    for change in result.changes:
+        yield f"  {describe_change(change)}"
+
+
+def describe_change(change: Change) -> str:
+    """Say in one sentence how the verifiers or their quorum changed."""
+    before, after = ({party.id for party in side.parties} for side in (change.before, change.after))
+    words = [
+        *(f"verifier {party} joined" for party in sorted(after - before)),
+        *(f"verifier {party} left" for party in sorted(before - after)),
+    ]
+    old, new = change.before.quorum, change.after.quorum
+    counts = f"quorum {new.quorum} of {new.verifiers}, before it {old.quorum} of {old.verifiers}"
+    return f"entry {change.index}: {'; '.join([*words, counts])}; both quorums have cosigned the change"
 
 
 def _record(result: AuditResult, state: State) -> Iterator[str]:
     agreement = state.agreement
+    if state.acts:
+        yield ""
+        yield "Agreement in force"
+        for sentence in tell_agreement(state):
+            yield f"  {sentence}"
     yield ""
     yield "Labs"
-    for lab in agreement.labs:
+    for lab in every_lab(state).values():
         yield from _lab(state, lab)
     yield ""
     yield "Caps"
@@ -108,6 +130,9 @@ def _record(result: AuditResult, state: State) -> Iterator[str]:
     if agreement.rules_version > 1:
         yield ""
         yield from _commitments(state)
+    if state.retired:
+        yield ""
+        yield from tell_keys(state)
     yield ""
     yield f"Violations ({len(state.violations)})"
     for violation in state.violations:
@@ -139,6 +164,8 @@ def _lab(state: State, lab: Lab) -> Iterator[str]:
     yield f"    compute {format_bounds(total)} in {count_of(len(known.runs), 'run')}"
     if known.expired:
         yield f"    {count_of(known.expired, 'statement')} came after the period had closed, and count for nothing"
+    if known.last_period is not None:
+        yield f"    has left the agreement, and gives accounts up to period {known.last_period}"
     if known.gaps:
         yield f"    gaps declared and not filled: {_periods(known.gaps)}"
     if known.missing:

@@ -50,6 +50,7 @@ _PLAIN: Final = {
     "expired": "ended: its term is over",
     "released": "ended: the breach releases all others",
     "performed": "ended: what was decided is done",
+    "not-performed": "but it could not be done any more, and nothing has changed by it",
 }
 _GROUPED: Final = frozenset({"bound", "unbound", "pledge-expired"})
 

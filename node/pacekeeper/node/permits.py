@@ -18,8 +18,10 @@ from pacekeeper.node.desk import Desk
 from pacekeeper.node.gate import LEAD_MS, Decision, Hold, Proceed, Throttle, decide
 from pacekeeper.node.ledger import Job, Run
 from pacekeeper.node.reader import Reader
+from pacekeeper.node.terms import Terms
 from pacekeeper.protocol.commitments.constraints import Constraints
 from pacekeeper.protocol.compute.bounds import NOTHING
+from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.replay import State
 from pacekeeper.protocol.units import PPM
 from pacekeeper.v1 import statements_pb2 as pb
@@ -42,7 +44,7 @@ class Permits:
         self._ledger = book.ledger
         self._desk = desk
         self._reader = reader
-        self._agreement = settings.agreement
+        self._terms = Terms(settings, reader)
         self._lab = settings.lab.id
         self._clock = clock
         self._told: dict[str, Standing] = {}
@@ -51,6 +53,10 @@ class Permits:
         self._metered_ms = -_COUNT_EVERY_MS
         self._metered: Metered = {}
         self._given: dict[str, int] = {}  # of a rate, by job
+
+    @property
+    def _agreement(self) -> Agreement:
+        return self._terms.agreement
 
     def decide(self, job_id: str) -> Decision:
         """Return what a job of the ledger may do now."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pacekeeper.protocol import limits
+from pacekeeper.protocol.commitments.entry import entry_ms
 from pacekeeper.protocol.commitments.lifecycle import PLEDGES
 from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.commitments.statements import read_alternatives, read_report
@@ -17,7 +18,7 @@ from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment import compile_commitment
 from pacekeeper.protocol.documents.commitment_model import CapLimits, Growth
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay import acts
+from pacekeeper.protocol.replay import acts, membership
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
@@ -38,6 +39,9 @@ def apply_commitment(
     version = state.agreement.rules_version
     if terms.kind not in acts.KINDS[version]:
         raise Refused(Code.BAD_COMMITMENT, f"rules version {version} does not judge or perform {terms.kind}")
+    if terms.act is not None:
+        acts.outcome_of(state, terms.act)
+        membership.check_notice(state, terms, state.last_time_ms, entry_ms(terms.entry, state.last_time_ms))
     state.commitments.propose(terms, statement.proposer, state.size, state.last_time_ms)
     follow_up(state)
 
@@ -52,15 +56,20 @@ def apply_pledge(state: State, statement: pb.Pledge, _id: bytes, _found: list[Vi
     if statement.digest != standing.terms.digest:
         raise Refused(Code.BAD_COMMITMENT, f'"{statement.commitment}" has another document than the one pledged to')
     _check_windowed(state, standing, statement.participant)
+    told = registry.clean_periods()
     _tell_clean_periods(state, standing, [*standing.pledges, statement.participant])
-    registry.pledge(
-        statement.participant,
-        statement.commitment,
-        read_alternatives(statement),
-        state.size,
-        state.last_time_ms,
-        round_number=statement.round,
-    )
+    try:
+        registry.pledge(
+            statement.participant,
+            statement.commitment,
+            read_alternatives(statement),
+            state.size,
+            state.last_time_ms,
+            round_number=statement.round,
+        )
+    except Refused:
+        registry.restore_clean_periods(told)  # SPEC replay-11: a refusal MUST have no effect, on a log as on a replay
+        raise
     follow_up(state)
 
 
@@ -126,14 +135,20 @@ def follow_up(state: State) -> None:
     """Do the acts whose time has come, and put the deadlines that the registry has come to need into the queue.
 
     SPEC commitments-46: an act that cannot be done any more when its time comes MUST have no effect, and be shown so.
+    SPEC commitments-59: acts of one time MUST be done in the order of their commitments' ids, as their deadlines fire.
     """
     registry = state.commitments
     while performed := registry.performed():
         for act in performed:
+            standing = registry.standing(act.commitment)
+            assert standing.met_ms is not None
             try:
+                membership.check_notice(state, standing.terms, standing.met_ms, act.time_ms)
                 acts.perform(state, act.act, act.time_ms, act.index)
             except Refused:
                 registry.undone(act)
+            else:
+                state.acts.append(act)
     for deadline in registry.deadlines():
         state.push_deadline(deadline.kind, deadline.subject, 0, deadline.time_ms)
 

@@ -40,14 +40,16 @@ class LabState:
     first period with neither attestation nor gap. expired: statements that came after their period closed. accounts:
     period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and not filled.
     missing: periods that had no account at their deadline and have none yet. due_period: the period whose deadline is
-    waiting. least, most: period -> bounds of all compute in a closed one, as far back as a growth limit may look (two,
-    since numbers are nothing that the garbage collector looks at).
+    waiting. last_period: the last whose account it owes, once its party has left the agreement. least, most: period ->
+    bounds of all compute in a closed one, as far back as a growth limit may look (two, since numbers are nothing that
+    the garbage collector looks at).
     """
 
     id: str
     party: str
     next_period: int
     due_period: int
+    last_period: int | None = None
     sequence: int = 0
     head: bytes = b""
     as_of: int = 0
@@ -62,6 +64,10 @@ class LabState:
     missing: set[int] = field(default_factory=set)
     least: dict[int, int] = field(default_factory=dict)
     most: dict[int, int] = field(default_factory=dict)
+
+    def owes(self, period: int) -> bool:
+        """Whether the account of a period is one that it gives."""
+        return self.last_period is None or period <= self.last_period
 
     def total(self, period: int) -> Bounds | None:
         """Return the bounds of all compute in a period; None if it has no account, or one too old to matter."""
