@@ -122,12 +122,9 @@ def test_what_the_log_refuses_is_a_sentence_with_its_code(
     draft = document(tmp_path / "pause.md", "refusals")
     must("commitment", "propose", draft, *calling(site, "norland"))
     other = document(tmp_path / "other.md", "refusals", title="Another text")
-    growth = tmp_path / "growth.md"
-    growth.write_bytes(fill("growth"))
     stranger = document(tmp_path / "stranger.md", "stranger", second_party="atlantis")
     for words, said in (
         (("propose", other, *calling(site, "norland")), "(commitment-exists)"),
-        (("propose", growth, *calling(site, "norland")), "(bad-commitment)"),
         (("propose", stranger, *calling(site, "norland")), "stranger.md: line "),
         (("pledge", "refusals", *calling(site, "norland"), "--document", other), "(bad-commitment)"),
         (("pledge", "refusals", *calling(site, "eastholm")), "(not-in-scope)"),
