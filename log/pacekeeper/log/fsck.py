@@ -26,7 +26,6 @@ from pacekeeper.protocol.replay import Applied, State, Void, apply, genesis
 from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
 from pacekeeper.protocol.tlog.policy import CheckedCheckpoint, check_checkpoint
 from pacekeeper.protocol.tlog.tiles import TilePath
-from pacekeeper.v1 import statements_pb2 as pb
 
 MAX_PROBLEMS = 1_000  # listed; a store that is damaged throughout needs no longer list
 
@@ -117,10 +116,9 @@ class _Check:
         for outcome in applied:
             if known.get(outcome.id) != outcome.index:
                 self.problems.append(f"the identity of entry {outcome.index} does not lead to it")
-            statement = outcome.statement
-            if isinstance(statement, (pb.ComputeAttestation, pb.Gap, pb.Correction)):
+            if outcome.slot is not None:
                 self._slots += 1
-                if self._store.slot(statement.lab, statement.link.sequence) != outcome.index:
+                if self._store.slot(*outcome.slot) != outcome.index:
                     self.problems.append(f"the sequence number of entry {outcome.index} does not lead to it")
 
     def _find_checkpoints(self) -> None:

@@ -10,30 +10,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pacekeeper.protocol.compute.bounds import interval
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.readings import LinkReading, Reading
+from pacekeeper.protocol.readings import AttestationReading, LinkReading, Reading
 from pacekeeper.protocol.replay.caps import judge_runs, judge_windows
 from pacekeeper.protocol.replay.conduct import judge_conduct
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.labs import Account, LabState
 from pacekeeper.protocol.replay.state import State
+from pacekeeper.protocol.units import PPM
 from pacekeeper.v1 import statements_pb2 as pb
 
+CHAINED: Final = (pb.ComputeAttestation, pb.Gap, pb.Correction)  # the statements that take a lab's sequence number
 _SWEEP: Final = 8  # attestations of a lab between two looks for what can be dropped
 
 
 def apply_attestation(
     state: State,
-    statement: pb.ComputeAttestation,
+    _statement: pb.ComputeAttestation | None,
     statement_id: bytes,
     found: list[Violation],
-    reading: tuple[LinkReading, Reading],
+    reading: AttestationReading,
 ) -> None:
     """The account of a period, in order or filling a gap."""
-    lab = state.labs[statement.lab]
-    link, said = reading
+    name, link, said = reading
+    lab = state.labs[name]
     _check_link(state, lab, link)
     period = said.period
     in_order = period == lab.next_period
@@ -161,8 +162,13 @@ _Changes = list[tuple[Run, int, int]]  # runs with what is added to their lower 
 def _make_account(state: State, lab: LabState, said: Reading, statement_id: bytes) -> tuple[Account, _Changes]:
     """Return the account of a period, and what its runs get by it."""
     _, figures, margins, used_ms, training_ms, figures_ms, chips, splits, _ = said
-    check_margins(state, margins)
-    if splits and splits[-1] >= state.agreement.calendar.period_ms:
+    agreement = state.agreement
+    # Accounts that are read by a layout share the margins of the one that it was made of.
+    if lab.margins is not margins or lab.margins_under is not agreement:
+        check_margins(state, margins)
+        lab.margins, lab.margins_under = margins, agreement
+    period_ms = agreement.calendar.period_ms
+    if splits and splits[-1] >= period_ms:
         raise Refused(Code.BAD_FIELD, "an account is split outside its period")
     changes: _Changes = []
     low = high = 0
@@ -172,12 +178,12 @@ def _make_account(state: State, lab: LabState, said: Reading, statement_id: byte
         # SPEC lineage-3: compute and checkpoints MUST be of a run that the lab has declared.
         if run is None:
             raise Refused(Code.UNKNOWN_RUN, f'lab {lab.id} has not declared run "{name}"')
-        least, most = interval(amount, margin_ppm)
-        changes.append((run, least, most))
-        low += least
-        high += most
+        spread = -(-amount * margin_ppm // PPM)  # bounds.interval, without making one
+        changes.append((run, amount - spread, amount + spread))
+        low += amount - spread
+        high += amount + spread
     # SPEC chain-8: chip-time by category MUST add up to the pools' capacity, and that of training to the runs' sum.
-    if used_ms != chips * state.agreement.calendar.period_ms or training_ms != figures_ms:
+    if used_ms != chips * period_ms or training_ms != figures_ms:
         raise Refused(Code.DOES_NOT_ADD_UP, "chip-time does not add up to the pools' capacity or to the runs")
     return Account(statement_id, state.size, figures, low, high), changes
 
@@ -185,6 +191,7 @@ def _make_account(state: State, lab: LabState, said: Reading, statement_id: byte
 def _count(
     state: State, lab: LabState, period: int, changes: _Changes, total: tuple[int, int], found: list[Violation]
 ) -> None:
+    wanting = False
     for run, low, high in changes:
         run.low += low
         run.high += high
@@ -192,8 +199,11 @@ def _count(
         records = run.records
         if records and records[-1].period > period:
             _check_records(state, run, period, found)
+        # Up to there judge_runs has nothing to say to a run without ancestors: nearly always, so it is not asked.
+        if run.high > run.clear_to or run.parents:
+            wanting = True
     judge_windows(state, lab.id, period, total, found)
-    if changes:
+    if wanting:
         judge_runs(state, [run for run, _, _ in changes], period, found)
 
 

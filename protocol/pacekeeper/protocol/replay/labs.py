@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, interval
 from pacekeeper.protocol.compute.lineage import Run
+from pacekeeper.protocol.documents.agreement import Agreement
+from pacekeeper.protocol.layouts import Layout, learn_layout
+from pacekeeper.protocol.readings import AttestationReading
+
+_MAX_LAYOUTS: Final = 8  # of one lab: sizes vary by a few bytes where a number's length does
 
 
 @dataclass(slots=True)
@@ -38,7 +44,9 @@ class LabState:
     first period with neither attestation nor gap. expired: statements that came after their period closed. accounts:
     period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and not filled.
     missing: periods that had no account at their deadline and have none yet. due_period: the period whose deadline is
-    waiting.
+    waiting. sizes: of attestations that were read in full lately -> whether it is worth learning the layout of another.
+    layouts: size -> how an attestation of that size is read without parsing it. margins, margins_under: those of its
+    last account, and the agreement that was found to allow them. The last four change nothing but a replay's speed.
     """
 
     id: str
@@ -57,3 +65,26 @@ class LabState:
     accounts: dict[int, Account] = field(default_factory=dict)
     gaps: set[int] = field(default_factory=set)
     missing: set[int] = field(default_factory=set)
+    sizes: dict[int, bool] = field(default_factory=dict)
+    layouts: dict[int, Layout] = field(default_factory=dict)
+    margins: dict[int, int] | None = None
+    margins_under: Agreement | None = None
+
+    def learn(self, payload: bytes, said: AttestationReading) -> None:
+        """Note an attestation that took effect and was read in full; from the second of a size on, its layout.
+
+        SPEC envelope-6: what is kept for a short cut MUST be bounded for each lab.
+        """
+        size = len(payload)
+        if size not in self.sizes:
+            self.sizes[size] = True
+            if len(self.sizes) > _MAX_LAYOUTS:
+                oldest = next(iter(self.sizes))
+                del self.sizes[oldest]
+                self.layouts.pop(oldest, None)
+        elif self.sizes[size]:
+            layout = learn_layout(payload, said)
+            if layout is None:
+                self.sizes[size] = False
+            else:
+                self.layouts[size] = layout
