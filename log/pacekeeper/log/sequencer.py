@@ -96,9 +96,12 @@ class Sequencer:
             self._tick(plan)
         for data in submissions:
             try:
-                plan.outcomes.append(self._take(plan, data, parse_signed(data)))
+                outcome = self._take(plan, data, parse_signed(data))
             except Refused as refused:
-                plan.outcomes.append(refused)
+                outcome = refused
+            if isinstance(outcome, Refused):
+                outcome.with_traceback(None)  # or it holds all submissions of this step until it is told
+            plan.outcomes.append(outcome)
         return plan
 
     def halt_reason(self, now_ms: int, conditions: Conditions) -> Refused | None:

@@ -38,6 +38,7 @@ from pacekeeper.log.sequencer import Sequencer
 from pacekeeper.log.settings import LogFiles, load_files
 from pacekeeper.log.store.port import Batch, Head, Store
 from pacekeeper.log.store.sqlite import SqliteStore
+from pacekeeper.log.submissions import Submissions
 from pacekeeper.log.web import WebServer, bind
 from pacekeeper.log.witnesses import Witnesses
 from pacekeeper.log.witnessing import Witnessing, oldest_unpublished_ms
@@ -138,9 +139,8 @@ class _Log:
             store,
             peers,
             streams,
-            files.statement_key,
+            Submissions(self._writer, self._witnessing, files.statement_key, agreement.fingerprint),
             agreement.origin,
-            agreement.fingerprint,
         )
         self._public = PublicLog(self._published, agreement.origin, agreement.fingerprint)
         self._stop = asyncio.Event()
