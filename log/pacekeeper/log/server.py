@@ -22,6 +22,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
+from pacekeeper.client.collector import settle
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.tls import SERVER_OPTIONS, PeerCheck, server_credentials
 from pacekeeper.log.clock import SystemClock
@@ -98,6 +99,7 @@ async def _serve(files: LogFiles, ready: Callable[[dict[str, object]], None] | N
     store = SqliteStore(files.store)
     try:
         log = _Log(files, store)
+        settle()
         await log.run(ready)
     finally:
         store.close()

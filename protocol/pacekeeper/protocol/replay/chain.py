@@ -8,6 +8,7 @@ after the period has closed still takes its place, since its number can never be
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Final
 
 from pacekeeper.protocol.compute.lineage import Run
@@ -120,6 +121,8 @@ def apply_correction(
 
 def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
     sequence, previous, as_of = link
+    if sequence == lab.sequence + 1 and previous == lab.head and lab.as_of <= as_of <= state.size:
+        return
     # SPEC chain-1: sequence numbers of a lab MUST go up by one, and each MUST be used once.
     if sequence != lab.sequence + 1:
         if sequence <= lab.sequence:
@@ -129,8 +132,7 @@ def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
     if previous != lab.head:
         raise Refused(Code.BROKEN_LINK, f"previous is not the identity of sequence {lab.sequence}")
     # SPEC chain-3: as_of MUST be no tree size to come, and not before that of the lab's statement before.
-    if not lab.as_of <= as_of <= state.size:
-        raise Refused(Code.BAD_AS_OF, f"as_of is not between {lab.as_of} and {state.size}")
+    raise Refused(Code.BAD_AS_OF, f"as_of is not between {lab.as_of} and {state.size}")
 
 
 def _check_over(state: State, period: int) -> None:
@@ -233,10 +235,10 @@ def _forget(state: State, lab: LabState) -> None:
     if lab.attested % _SWEEP:
         return
     accounts = lab.accounts
-    closed = -1
-    while accounts and state.is_closed(period := next(iter(accounts))):
-        del accounts[period]
-        closed = max(closed, period)
-    if closed >= 0:
+    # One look along the dict for all: each new one would pass over whatever was deleted at its beginning.
+    closed = list(takewhile(state.is_closed, accounts))
+    if closed:
+        for period in closed:
+            del accounts[period]
         for watch in state.watches[lab.id]:
-            watch.window.forget_before(closed)
+            watch.window.forget_before(max(closed))
