@@ -75,6 +75,24 @@ def test_envelopes_are_read_the_same_quickly_and_in_full(data: bytes) -> None:
         assert entry_or_code(entry, quickly=True) == entry_or_code(entry, quickly=False)
 
 
+def length(value: int) -> bytes:
+    """A length below 128 in two bytes, one more than it needs."""
+    return bytes([0x80 | value, 0])
+
+
+@pytest.mark.parametrize("size", [1, 10, 20])
+def test_padded_lengths_are_not_canonical_however_they_are_read(size: int) -> None:
+    """SPEC envelope-3: of a payload, and of an envelope so short that its length needs one byte."""
+    plain = made("a", size)
+    padded = plain.replace(bytes([0x12, size]), b"\x12" + length(size))
+    assert signed_or_code(padded, quickly=True) == signed_or_code(padded, quickly=False) == "not-canonical"
+    assert len(plain) < 128
+    entry = frame_entry(1_700_000_000_000, plain)
+    assert entry[7:9] == bytes([0x12, len(plain)])
+    padded = entry[:8] + length(len(plain)) + plain
+    assert entry_or_code(padded, quickly=True) == entry_or_code(padded, quickly=False) == "not-canonical"
+
+
 def test_changed_envelopes_and_entries_are_read_the_same_quickly_and_in_full() -> None:
     """SPEC envelope-3: thousands of changes, among them of the short one whose bytes are nearly all structure."""
     for seed, data in enumerate((made(size=3), made(size=200), made("x", 128))):

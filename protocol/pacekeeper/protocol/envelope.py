@@ -137,7 +137,12 @@ def read_entry(data: bytes) -> tuple[int, Signed]:
     size = len(data)
     if 10 < size <= limits.MAX_ENTRY_BYTES and data[0] == 0x08 and data[7] == 0x12:
         packed, low, high = int.from_bytes(data[1:7], "little"), data[8], data[9]
-        if packed & _TOPS == _TOPS_OF_SIX and data[6] and low >= 0x80 > high and low - 0x80 + (high << 7) == size - 10:
+        if (
+            packed & _TOPS == _TOPS_OF_SIX
+            and data[6]
+            and low >= 0x80 > high > 0
+            and low - 0x80 + (high << 7) == size - 10
+        ):
             signed = _slice(data, 10)
             if signed is not None:
                 return _time_ms(packed), signed
