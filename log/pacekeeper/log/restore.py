@@ -30,9 +30,7 @@ from pacekeeper.protocol.tlog.follow import TreeReader
 from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
 from pacekeeper.protocol.tlog.policy import check_checkpoint
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TilePath
-from pacekeeper.v1 import statements_pb2 as pb
 
-_CHAINED: Final = (pb.ComputeAttestation, pb.Gap, pb.Correction)
 _NEW: Final = "restored.sqlite"
 KEPT: Final = ".before-restore"
 _PARTS: Final = ("", "-wal", "-shm")  # of a SQLite file
@@ -140,8 +138,8 @@ class _Copying:
                 raise Refused(Code.UNSAFE_STATE, "the copy is the log of another agreement than the bundle's")
             return None
         outcome = apply(self._state, entry, verify=_pinned)
-        if isinstance(outcome, Applied) and isinstance(outcome.statement, _CHAINED):
-            return Slot(outcome.statement.lab, outcome.statement.link.sequence, index)
+        if isinstance(outcome, Applied) and outcome.slot is not None:
+            return Slot(*outcome.slot, index)
         parse_entry(entry)  # void or not, what cannot be read has no identity to be stored under
         return None
 
