@@ -84,6 +84,9 @@ def compare(old: Store, new: Store) -> list[str]:
     was, now = _published_size(old), _published_size(new)
     if now < was:
         problems.append(f"a checkpoint over {was} entries was published, here one over {now}")
+    kept, here = old.transitions(), new.transitions()
+    if here[: len(kept)] != kept:
+        problems.append(f"of {len(kept)} transition checkpoints not all are here as they were published")
     return problems
 
 
