@@ -313,11 +313,10 @@ def members_of(agreement: Agreement, before: Members | None = None) -> Members:
     keys |= {key for lab in agreement.labs for key in lab.all_keys()}
     parties = frozenset(party.id for party in agreement.parties)
     labs = {lab.id: lab.party for lab in agreement.labs}
-    former: frozenset[str] = frozenset()
-    if before is not None:
-        keys |= before.keys
-        former = before.former | (before.parties | before.labs.keys()) - (parties | labs.keys())
-    return Members(parties, labs, agreement.timing.tolerance_ms, frozenset(keys), agreement.quorum, former)
+    known = before or Members(frozenset(), {})
+    former = known.former | (known.parties | known.labs.keys()) - (parties | labs.keys())
+    tolerance_ms, quorum = agreement.timing.tolerance_ms, agreement.quorum
+    return Members(parties, labs, tolerance_ms, frozenset(keys | known.keys), quorum=quorum, former=former)
 
 
 def authorities_of(parties: Iterable[Party], labs: Iterable[Lab]) -> dict[bytes, Authority]:
