@@ -38,9 +38,7 @@ from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.protocol.tlog.policy import check_checkpoint
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TilePath
 from pacekeeper.protocol.tlog.transitions import FIRST_RULES, transition_path
-from pacekeeper.v1 import statements_pb2 as pb
 
-_CHAINED: Final = (pb.ComputeAttestation, pb.Gap, pb.Correction)
 _NEW: Final = "restored.sqlite"
 KEPT: Final = ".before-restore"
 _PARTS: Final = ("", "-wal", "-shm")  # of a SQLite file
@@ -168,8 +166,8 @@ class _Copying:
                 raise Refused(Code.UNSAFE_STATE, "the copy is the log of another agreement than the bundle's")
             return None
         outcome = apply(self._state, entry, verify=_pinned)
-        if isinstance(outcome, Applied) and isinstance(outcome.statement, _CHAINED):
-            return Slot(outcome.statement.lab, outcome.statement.link.sequence, index)
+        if isinstance(outcome, Applied) and outcome.slot is not None:
+            return Slot(*outcome.slot, index)
         parse_entry(entry)  # void or not, what cannot be read has no identity to be stored under
         return None
 
