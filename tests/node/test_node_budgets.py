@@ -91,7 +91,7 @@ async def drive(
 async def test_who_goes_on_only_when_the_gate_says_so_is_never_convicted(
     tmp_path: Path, seed: int, budgets: list[tuple[int, int]]
 ) -> None:
-    """SPEC node-35, SPEC conduct-3: the same figures go through the gate and the replay; what is exempt is used."""
+    """SPEC node-47, SPEC conduct-3: the same figures go through the gate and the replay; what is exempt is used."""
     rows = [exemption(budget, window, f"safety-{budget}") for budget, window in budgets]
     document = pause_document(wind_down="5 s", exemption=rows)
     bench, _, spent = await drive(tmp_path, document, seed)
@@ -108,7 +108,7 @@ async def test_a_lab_that_does_not_obey_its_gate_goes_beyond_the_same_budget(tmp
 
 @pytest.mark.parametrize("seed", [4, 5])
 async def test_beside_a_rate_a_budget_is_what_goes_beyond_it(tmp_path: Path, seed: int) -> None:
-    """SPEC node-35: unslowed while there is room, at the rate when it is used up."""
+    """SPEC node-47: unslowed while there is room, at the rate when it is used up."""
     document = slow_down_document(rate="2e9 FLOP/s", wind_down="5 s", exemption=[exemption(120)])
     bench, trainers, spent = await drive(tmp_path, document, seed)
     assert bench.log.state.violations == []
@@ -117,7 +117,7 @@ async def test_beside_a_rate_a_budget_is_what_goes_beyond_it(tmp_path: Path, see
 
 
 async def test_another_commitment_without_exemption_holds_all_the_same(tmp_path: Path) -> None:
-    """SPEC node-35, SPEC commitments-27."""
+    """SPEC node-47, SPEC commitments-27."""
     async with Bench.open(tmp_path, pools=POOL) as bench:
         trainer = Trainer(bench, 1, "run-1", random.Random(1))
         await train(bench, [trainer], bench.clock.wall_ms + 8_000)
@@ -135,7 +135,7 @@ async def test_another_commitment_without_exemption_holds_all_the_same(tmp_path:
 
 
 async def test_a_restart_counts_what_was_used_before(tmp_path: Path) -> None:
-    """SPEC node-35: nothing of a budget is remembered but what journal and log say."""
+    """SPEC node-47: nothing of a budget is remembered but what journal and log say."""
     async with Bench.open(tmp_path, pools=POOL) as bench:
         trainer = Trainer(bench, 1, "run-1", random.Random(7))
         await train(bench, [trainer], bench.clock.wall_ms + 8_000)
@@ -155,7 +155,7 @@ async def test_a_restart_counts_what_was_used_before(tmp_path: Path) -> None:
 
 
 async def test_a_newcomer_without_room_holds_and_stops_nobody(tmp_path: Path) -> None:
-    """SPEC node-35: what it might do in a first step of unknown length is kept back for it alone."""
+    """SPEC node-47: what it might do in a first step of unknown length is kept back for it alone."""
     async with Bench.open(tmp_path, pools=POOL) as bench:
         trainer = Trainer(bench, 1, "run-1", random.Random(3))
         await train(bench, [trainer], bench.clock.wall_ms + 8_000)
@@ -169,7 +169,7 @@ async def test_a_newcomer_without_room_holds_and_stops_nobody(tmp_path: Path) ->
 
 
 async def test_a_job_that_counts_by_its_chips_time_is_ended_while_there_is_room_for_it(tmp_path: Path) -> None:
-    """SPEC node-35: it goes on counting until it has ended, which takes a minute."""
+    """SPEC node-47: it goes on counting until it has ended, which takes a minute."""
     async with Bench.open(tmp_path, pools=POOL + 'utilisation = "50 %"\n') as bench:
         bench.desk.open_job(job_plan("run-1", 1, method=2, margin_ppm=600_000))
         bench.book.write(*bench.desk.report(job_id(1), [Reported(0, 0, 0, 9_000)], closing=False))

@@ -73,7 +73,7 @@ def judged(figures: list[pb.RunFigure], span: Span, before: dict[str, int]) -> t
 def test_what_is_judged_stays_what_it_was(
     rows: list[tuple[dict[int, int], int]], bound: list[Span], unknown: bool
 ) -> None:
-    """SPEC node-36: in few figures or many; no run and no part that counts has more or less than before."""
+    """SPEC node-48: in few figures or many; no run and no part that counts has more or less than before."""
     names = [f"run-{number:02}" for number in range(len(rows))]
     before = {name: total for name, (_, total) in zip(names, rows, strict=True)}
     figures = [
@@ -123,7 +123,7 @@ async def work(bench: Bench, numbers: range, used: dict[int, dict[int, list[int]
 async def test_a_lab_of_many_runs_keeps_a_commitment_that_comes_and_goes_in_one_period(
     tmp_path: Path, measure: str
 ) -> None:
-    """SPEC node-36, SPEC conduct-4: 150 runs in four parts are 600 figures; the account has 256 and convicts nobody."""
+    """SPEC node-48, SPEC conduct-4: 150 runs in four parts are 600 figures; the account has 256 and convicts nobody."""
     numbers = range(1, 151)
     async with Bench.open(tmp_path, pools=MANY_CHIPS, period="60 s") as bench:
         for number in numbers:

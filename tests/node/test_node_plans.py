@@ -95,7 +95,7 @@ async def test_a_newer_entry_moves_the_leases_end(tmp_path: Path) -> None:
 
 
 async def test_what_a_budget_lets_a_job_do_unheard_is_over_soon(tmp_path: Path) -> None:
-    """SPEC node-35, SPEC node-37: what is kept back for it lasts that long."""
+    """SPEC node-47, SPEC node-37: what is kept back for it lasts that long."""
     row = {"id": "safety", "category": "training", "budget": "1e15 FLOP"}
     async with Bench.open(tmp_path) as bench:
         bench.desk.open_job(job_plan("large", 1))

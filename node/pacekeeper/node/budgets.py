@@ -91,7 +91,7 @@ class Budgets:
         """Return the commitments among those of the spans whose budgets have room for the job to go on.
 
         own_ms: the lab's clock; now_ms: the later of it and the log's time.
-        SPEC node-35: under an exemption for training, runs MUST go on until a budget is used up, and only until then.
+        SPEC node-47: under an exemption for training, runs MUST go on until a budget is used up, and only until then.
         """
         exempt = {span.commitment: span for span in spans if training_budgets(span)}
         if not exempt:
@@ -124,7 +124,7 @@ class Budgets:
                 used = sum(
                     each for when, each in spent.items() if not budget.window or end - budget.window < when <= end
                 )
-                # SPEC node-35: what each job can still do before it stands still MUST fit as well.
+                # SPEC node-47: what each job can still do before it stands still MUST fit as well.
                 if used + kept > budget.budget_gflop:
                     if isinstance(span.measure, SlowDown):  # what a rate leaves unused would make room again and again
                         tally.used_up[job.id] = ends[-1]

@@ -60,7 +60,7 @@ def fit_parts(
     """Return figures that say the same to every judge and are at most room many, or None if there are none.
 
     edges: the moments between which the parts lie, in ascending order; spans: what binds the lab in the period.
-    SPEC node-36: each run's sum, and each part's sum within the runs that are judged alike, MUST stay what they were.
+    SPEC node-48: each run's sum, and each part's sum within the runs that are judged alike, MUST stay what they were.
     """
     rows: dict[str, Row] = {}
     for figure in figures:
