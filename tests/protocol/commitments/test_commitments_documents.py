@@ -358,7 +358,7 @@ def test_the_linter_warns_of_what_may_not_be_meant() -> None:
 
 
 def test_the_linter_says_which_budgets_nobody_judges() -> None:
-    """SPEC conduct-10: accounts have operations for training alone."""
+    """SPEC conduct-12: accounts have operations for training alone."""
     rows = [
         {"id": each, "category": each, "budget": "1e20 FLOP"}
         for each in ("training", "evaluation", "inference", "synthetic-data")

@@ -39,7 +39,7 @@ def _warnings(commitment: Commitment, tables: list[Table], members: Members | No
         return
     rows = [table for table in tables if table.name == "exemption"]
     for exemption, row in zip(commitment.exemptions, rows, strict=True):
-        # SPEC conduct-10: a budget of which no account says what is used MUST be named as one that nothing judges.
+        # SPEC conduct-12: a budget of which no account says what is used MUST be named as one that nothing judges.
         if exemption.category != "training":
             message = f"budget: accounts have no operations for {exemption.category}, so nothing judges or enforces it"
             yield Problem(row.line_of("budget"), "warning", message)
