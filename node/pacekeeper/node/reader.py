@@ -74,6 +74,7 @@ class Reader:
         self.log_ms = seen.log_ms if seen is not None else 0
         self.heard_ms = clock.monotonic_ms()
         self.caught_up = False
+        self.news = asyncio.Event()  # set whenever something was read; whoever waits clears it
         self.problem = "the log has not been read yet"
 
     @property
@@ -106,6 +107,7 @@ class Reader:
         async for batch in self._source.follow(self.size, frontier=self._frontier, policy=self._policy):
             self._take(batch)
             self._arrive(target)
+            self.news.set()
             await asyncio.sleep(0)  # meters are answered while a long log is read
         self.problem = "the log ended its stream"
 
