@@ -24,7 +24,19 @@ from typing import Any, Final
 from benchmarks.support.figures import Figures
 from benchmarks.support.made_logs import cached
 
-NAMES: Final = ("replay", "audit", "ingest", "latency", "memory", "meter", "pledges", "commitments", "hold", "cli")
+NAMES: Final = (
+    "replay",
+    "audit",
+    "ingest",
+    "latency",
+    "memory",
+    "meter",
+    "pledges",
+    "commitments",
+    "hold",
+    "restart",
+    "cli",
+)
 README: Final = Path(__file__).with_name("README.md")
 _BEGIN: Final = "<!-- figures of the last full run: written by python -m benchmarks --markdown -->\n"
 _END: Final = "<!-- end of the figures -->\n"

@@ -29,6 +29,7 @@ BOUNDED = {
     "meter": 0.1,
     "pledges": 50.0,
     "hold": 1.05,
+    "restart": 0.5,
     "cli": 0.3,
 }
 FIELDS = {"name", "value", "unit", "raw", "bound", "at_least", "stretch", "ratio", "met", "note"}

@@ -22,6 +22,7 @@ import grpc
 from participants import Participants, make_participants
 from scripted_log import ScriptedLog, statement_id
 
+from pacekeeper.client.cache import open_cache
 from pacekeeper.client.keyfiles import write_private
 from pacekeeper.client.submit import LogClient
 from pacekeeper.client.tls import lab_uri
@@ -150,7 +151,8 @@ class AdmittingLog(ScriptedLog):
 
     async def GetStatus(self, request: log_pb2.GetStatusRequest, context: Any) -> log_pb2.GetStatusResponse:
         size = len(self.entries)
-        return log_pb2.GetStatusResponse(origin=self.origin, size=size, published_size=size)
+        note = self.checkpoint(size)
+        return log_pb2.GetStatusResponse(origin=self.origin, size=size, published_size=size, checkpoint=note)
 
     def mine(self, kind: type[Any]) -> list[Any]:
         """Statements of one kind that were admitted, in the log's order."""
@@ -223,6 +225,7 @@ class Bench:
         self.catchup: CatchUp
         self.permits: Permits
         self.client: LogClient
+        self.said: list[str] = []  # of the copy of the log
         self._reading: asyncio.Task[None] | None = None
 
     @classmethod
@@ -255,7 +258,8 @@ class Bench:
         path = settings.state / "journal"
         self.book = open_book(path, self.agreement.fingerprint, settings.lab.id, signer, clock)
         self.desk = Desk(self.book, settings, clock)
-        self.reader = Reader(self.book, self.client, settings.lab, clock)
+        copy = open_cache(settings.log_copy, self.agreement.fingerprint, self.said.append)
+        self.reader = Reader(self.book, self.client, settings.lab, clock, copy)
         self.outbox = Outbox(self.book, self.client, self.agreement, clock)
         self.keeper = Keeper(self.book, self.desk, self.reader, settings, clock)
         self.catchup = CatchUp(self.book, self.desk, settings, clock)

@@ -6,6 +6,9 @@
 4. Every entry is replayed, with every signature verified.
 5. Every published finding is checked again from its evidence.
 
+With a copy (client/cache.py) entries that this machine verified before are read from there instead of step 3's source,
+hashed into the same root, and their signatures of step 4 taken as verified. `pacekeeper audit` never does so.
+
 Left to the caller: how fresh this is, and whether others have seen the same head (live.py).
 """
 
@@ -17,9 +20,11 @@ from functools import partial
 from pacekeeper.audit.head import CHECKPOINT, fault_of, judge_head, read_checkpoint
 from pacekeeper.audit.reading import TreeWalk, read_resource
 from pacekeeper.audit.result import AuditResult, CheckedFinding, Fault
-from pacekeeper.audit.signatures import checked
+from pacekeeper.audit.signatures import Read, checked
 from pacekeeper.audit.steady import SteadySource
+from pacekeeper.client.cache import EntryCache
 from pacekeeper.client.fetch import Source
+from pacekeeper.client.fetch_cached import CachedSource
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.evidence import recheck
@@ -34,16 +39,25 @@ _CHUNK_BUNDLES = 4  # bundles that go to a worker at once: about a fifth of a se
 
 
 def audit(
-    source: Source, fingerprint: bytes, *, at: int | None = None, jobs: int = 2, progress: Progress | None = None
+    source: Source,
+    fingerprint: bytes,
+    *,
+    at: int | None = None,
+    jobs: int = 2,
+    progress: Progress | None = None,
+    copy: EntryCache | None = None,
 ) -> AuditResult:
     """Audit a log against a fingerprint (32 bytes); `at` replays an earlier size of the same tree.
+
+    copy: what was verified before; it is brought up to the head if there is no fault.
 
     Never raises on hostile bytes and lists every fault. Raises TemporaryFailure when the source does not answer, and
     ValueError when `at` is not within the log.
     SPEC audit-1: an audit MUST fail when there is nothing: no checkpoint, no entry, another fingerprint.
     """
     result = AuditResult(fingerprint)
-    source = SteadySource(source)
+    copied = None if copy is None else CachedSource(source, copy)
+    source = SteadySource(copied or source)
     try:
         note = source.read(CHECKPOINT)
         if note is None:
@@ -64,12 +78,14 @@ def audit(
     if at is not None and not 1 <= at <= size:
         raise ValueError(f"the log has {size} entries")
     walk = TreeWalk(source, result.head.checkpoint, vouched=not faults)
-    _replay(walk, state, size if at is None else at, jobs, progress)
+    _replay(walk, state, size if at is None else at, jobs, progress, copy)
     result.state = state
     result.audited = state.size
     result.faults.extend(walk.faults)
     if not result.faults:
         _check_findings(source, result.head.checkpoint, state, result)
+        if copied is not None and state.size == size:
+            copied.finish(note)
     return result
 
 
@@ -110,7 +126,9 @@ def _list_rest(source: Source, checkpoint: Checkpoint, result: AuditResult) -> N
     result.faults = [*(fault for fault in result.faults if fault.resource not in named), *walk.faults, unverified]
 
 
-def _replay(walk: TreeWalk, state: State, until: int, jobs: int, progress: Progress | None) -> None:
+def _replay(
+    walk: TreeWalk, state: State, until: int, jobs: int, progress: Progress | None, copy: EntryCache | None
+) -> None:
     """Apply all entries but the first, up to a size; the whole tree is read in any case.
 
     SPEC audit-13: every entry MUST be replayed with its signatures verified, and one that is refused shown as void.
@@ -119,17 +137,27 @@ def _replay(walk: TreeWalk, state: State, until: int, jobs: int, progress: Progr
     keyring = {key_id: authority.public_key for key_id, authority in state.keyring.items()}
     total = walk.size
     seen = 0
-    for chunk, verdicts in checked(_chunks(walk), keyring, total=total, jobs=jobs):
+    known = None if copy is None else copy.vouches
+    unknown = total - (0 if copy is None else copy.verified)
+    for chunk, verdicts in checked(_chunks(walk), keyring, total=unknown, jobs=jobs, known=known):
         for entry, vouched in zip(chunk, verdicts, strict=True):
             if 0 < seen < until:
-                if isinstance(entry, bytes):
-                    apply(state, entry)
-                else:
-                    time_ms, signed = entry
-                    apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
+                _step(state, entry, bool(vouched), copy)
             seen += 1
         if progress is not None:
             progress(seen, total)
+
+
+def _step(state: State, entry: Read, vouched: bool, copy: EntryCache | None) -> None:
+    """Apply one entry; what a copy knows of its signatures is taken over, and what is found is noted in it."""
+    if isinstance(entry, bytes):
+        (apply if copy is None else copy.apply)(state, entry)
+        return
+    time_ms, signed = entry
+    if copy is not None:
+        copy.apply_read(state, time_ms, signed, vouched=vouched)
+    else:
+        apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
 
 
 def _vouched(_key: bytes, _message: bytes, _signature: bytes) -> bool:

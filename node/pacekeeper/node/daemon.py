@@ -26,6 +26,7 @@ import pacekeeper.client  # noqa: F401  sets what must stand in the environment 
 import grpc
 import structlog
 
+from pacekeeper.client.cache import open_cache
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import read_private
 from pacekeeper.client.submit import LogClient
@@ -144,7 +145,8 @@ class LabNode:
         self._book = book
         self._clock = clock
         self._desk = Desk(book, settings, clock)
-        self._reader = Reader(book, log, settings.lab, clock)
+        copy = open_cache(settings.log_copy, self._agreement.fingerprint, _warn)
+        self._reader = Reader(book, log, settings.lab, clock, copy)
         self._outbox = Outbox(book, log, settings.agreement, clock)
         self._permits = Permits(book, self._desk, self._reader, settings, clock)
         self._keeper = Keeper(book, self._desk, self._reader, settings, clock)
@@ -274,6 +276,10 @@ class LabNode:
         return (
             [text for text in said if text] + refused + incomplete + list(self._catchup.problems.values())[:_MAX_SHOWN]
         )
+
+
+def _warn(sentence: str) -> None:
+    _log.warning(printable(sentence))
 
 
 def _announce(path: Path, facts: dict[str, object]) -> None:

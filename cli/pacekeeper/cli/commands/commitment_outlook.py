@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from pacekeeper.cli.console import DIRECTORY, FILE, Sentence, echo_json, sentences
+from pacekeeper.cli.copies import no_cache_option
 
 
 @click.command()
@@ -20,6 +21,7 @@ from pacekeeper.cli.console import DIRECTORY, FILE, Sentence, echo_json, sentenc
 @click.option("--json", "as_json", is_flag=True, help="As JSON: a list, times in milliseconds since 1970 UTC.")
 @click.option("--jobs", type=click.IntRange(0, 64), default=os.cpu_count() or 1, show_default=True, help="Processes.")
 @click.option("--offline", is_flag=True, help="Do not ask the verifiers of a live log directly.")
+@no_cache_option
 @sentences
 def status(
     ids: tuple[str, ...],
@@ -30,6 +32,7 @@ def status(
     as_json: bool,
     jobs: int,
     offline: bool,
+    no_cache: bool,
 ) -> int:
     """Verify and replay the log at URL or in DIR, and tell how its commitments stand and how they came to.
 
@@ -61,7 +64,7 @@ def status(
         if not standings:
             click.echo("no commitment has been proposed")
 
-    found = audited(location, fingerprint, at=at, jobs=jobs, offline=offline, show=show)
+    found = audited(location, fingerprint, at=at, jobs=jobs, offline=offline, show=show, copied=not no_cache)
     return 0 if found == Exit.VIOLATIONS else found
 
 
