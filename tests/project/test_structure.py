@@ -103,6 +103,19 @@ def test_no_machine_paths(word: str) -> None:
             assert word not in path.read_text(encoding="utf-8", errors="replace"), path
 
 
+def test_no_merge_was_left_half_done() -> None:
+    """A line that only a merge writes, in any text file."""
+    marker = re.compile(rb"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
+    assert [path.name for path in tracked() if marker.search(path.read_bytes())] == []
+
+
+def test_every_specification_is_listed() -> None:
+    """specs/README.md is where a stranger begins."""
+    listed = (ROOT / "specs" / "README.md").read_text(encoding="utf-8")
+    missing = [path.name for path in (ROOT / "specs").glob("*.md") if f"]({path.name})" not in listed]
+    assert missing == ["README.md"]
+
+
 def test_no_giant_files() -> None:
     """A file is one to three screens; beyond that some thought in it wants its own room."""
     for path in tracked():

@@ -226,3 +226,55 @@ def _close_force(book: Book, standing: Standing, now_ms: int) -> None:
     for who in sorted(standing.bound):
         book.close_span(standing, who, now_ms)
     standing.force = None
+
+
+def close_pledges(book: Book, standing: Standing, now_ms: int, index: int) -> None:
+    """The pledge deadline is there.
+
+    SPEC commitments-36: at the pledge deadline the rule MUST be met or the commitment fails, and pledges that do not
+    bind expire.
+    """
+    settle(book, standing, now_ms, index)
+    if standing.phase is Phase.OPEN:
+        standing.move(Event.DEADLINE, now_ms, index)
+        forget(book, standing)
+        return
+    for who in sorted(standing.pledges.keys() - standing.bound.keys()):
+        standing.note("pledge-expired", now_ms, index, who)
+        drop_pledge(book, standing, who)
+
+
+def leave(book: Book, standing: Standing, who: str, now_ms: int, index: int) -> None:
+    """A withdrawal takes effect."""
+    was_live = standing.phase in (Phase.ARMED, Phase.IN_FORCE)
+    if who in standing.bound:
+        unbind(book, standing, who, now_ms, index)
+    drop_pledge(book, standing, who)
+    standing.note("withdrawn", now_ms, index, who)
+    if was_live and standing.terms.withdrawal.ends_all:
+        end(book, standing, Event.COLLAPSE, now_ms, index)
+    else:
+        settle(book, standing, now_ms, index)
+
+
+def overdue(book: Book, standing: Standing, detail: str, now_ms: int, index: int) -> None:
+    """A reporter has not reported in time; detail is the indicator and the reporter.
+
+    SPEC commitments-37: who does not report beyond the grace MUST count as met, for that indicator's family only.
+    """
+    indicator, _, reporter = detail.partition(" ")
+    assert standing.trigger is not None
+    standing.trigger.tracks[indicator, reporter].overdue = True
+    standing.note("overdue", now_ms, index, f"{indicator}/{reporter}")
+    judge_trigger(book, standing, now_ms, index)
+
+
+def forget(book: Book, standing: Standing) -> None:
+    """Take a commitment that failed out of every index."""
+    book.cancel_all(standing)
+    for who in list(standing.pledges):
+        book.unindex_active(standing, who)
+        book.pledged.get(who, {}).pop(standing.terms.id, None)
+    if standing.trigger is not None:
+        for indicator in standing.trigger.rule.indicators:
+            book.watchers.get(indicator.id, {}).pop(standing.terms.id, None)

@@ -130,7 +130,7 @@ class Registry:
             standing.note("notice", time_ms, index, participant)
             book.schedule(standing, lifecycle.WITHDRAWAL, effect_ms, participant)
         else:
-            self._leave(standing, participant, index, time_ms)
+            lifecycle.leave(book, standing, participant, time_ms, index)
         return effect_ms
 
     def lift(
@@ -216,7 +216,7 @@ class Registry:
         gone = (book.members.parties | book.members.labs.keys()) - (members.parties | members.labs.keys())
         for participant in sorted(gone):
             for commitment in sorted(book.pledged.get(participant, ())):
-                self._leave(book.standings[commitment], participant, index, time_ms)
+                lifecycle.leave(book, book.standings[commitment], participant, time_ms, index)
         book.members = members
 
     # --- deadlines
@@ -243,62 +243,20 @@ class Registry:
         standing = book.standings[task.commitment]
         match kind:
             case lifecycle.PLEDGES:
-                self._close_pledges(standing, index, time_ms)
+                lifecycle.close_pledges(book, standing, time_ms, index)
             case lifecycle.DELAY:
                 lifecycle.enter(book, standing, time_ms, index)
             case lifecycle.LAPSE:
                 standing.move(Event.LAPSE_DATE, time_ms, index)
-                self._forget(standing)
+                lifecycle.forget(book, standing)
             case lifecycle.EXPIRY:
                 lifecycle.end(book, standing, Event.EXPIRED, time_ms, index)
             case lifecycle.STAGE:
                 lifecycle.next_stage(book, standing, time_ms, index)
             case lifecycle.WITHDRAWAL:
-                self._leave(standing, task.detail, index, time_ms)
+                lifecycle.leave(book, standing, task.detail, time_ms, index)
             case lifecycle.REPORT:
-                self._overdue(standing, task.detail, index, time_ms)
-
-    def _close_pledges(self, standing: Standing, index: int, time_ms: int) -> None:
-        # SPEC commitments-36: at the pledge deadline the rule MUST be met or the commitment fails, and pledges that do
-        # not bind expire.
-        book = self._book
-        lifecycle.settle(book, standing, time_ms, index)
-        if standing.phase is Phase.OPEN:
-            standing.move(Event.DEADLINE, time_ms, index)
-            self._forget(standing)
-            return
-        for who in sorted(standing.pledges.keys() - standing.bound.keys()):
-            standing.note("pledge-expired", time_ms, index, who)
-            lifecycle.drop_pledge(book, standing, who)
-
-    def _forget(self, standing: Standing) -> None:
-        self._book.cancel_all(standing)
-        for who in list(standing.pledges):
-            self._book.unindex_active(standing, who)
-            self._book.pledged.get(who, {}).pop(standing.terms.id, None)
-        if standing.trigger is not None:
-            for indicator in standing.trigger.rule.indicators:
-                self._book.watchers.get(indicator.id, {}).pop(standing.terms.id, None)
-
-    def _leave(self, standing: Standing, participant: str, index: int, time_ms: int) -> None:
-        book = self._book
-        was_live = standing.phase in (Phase.ARMED, Phase.IN_FORCE)
-        if participant in standing.bound:
-            lifecycle.unbind(book, standing, participant, time_ms, index)
-        lifecycle.drop_pledge(book, standing, participant)
-        standing.note("withdrawn", time_ms, index, participant)
-        if was_live and standing.terms.withdrawal.ends_all:
-            lifecycle.end(book, standing, Event.COLLAPSE, time_ms, index)
-        else:
-            lifecycle.settle(book, standing, time_ms, index)
-
-    def _overdue(self, standing: Standing, detail: str, index: int, time_ms: int) -> None:
-        indicator, _, reporter = detail.partition(" ")
-        assert standing.trigger is not None
-        # SPEC commitments-37: who does not report beyond the grace MUST count as met, for that indicator's family only.
-        standing.trigger.tracks[indicator, reporter].overdue = True
-        standing.note("overdue", time_ms, index, f"{indicator}/{reporter}")
-        lifecycle.judge_trigger(self._book, standing, time_ms, index)
+                lifecycle.overdue(book, standing, task.detail, time_ms, index)
 
     # --- reading
 
