@@ -66,12 +66,16 @@ class CrossCheck:
 
 @dataclass
 class AuditResult:
-    """state is None when the founding agreement could not be read; otherwise the replay of all that was audited."""
+    """state is None when the founding agreement could not be read; otherwise the replay of all that was audited.
+
+    next_ms: the log time of the first entry that was left out, where entries up to a time were asked for.
+    """
 
     fingerprint: bytes
     head: Head | None = None
     state: State | None = None
     audited: int = 0
+    next_ms: int | None = None
     faults: list[Fault] = field(default_factory=list)
     findings: list[CheckedFinding] = field(default_factory=list)
 

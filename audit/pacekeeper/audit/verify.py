@@ -43,11 +43,13 @@ def audit(
     fingerprint: bytes,
     *,
     at: int | None = None,
+    at_ms: int | None = None,
     jobs: int = 2,
     progress: Progress | None = None,
     copy: EntryCache | None = None,
 ) -> AuditResult:
-    """Audit a log against a fingerprint (32 bytes); `at` replays an earlier size of the same tree.
+    """Audit a log against a fingerprint (32 bytes); `at` replays an earlier size of the same tree, `at_ms` the entries
+    up to a log time.
 
     copy: what was verified before; it is brought up to the head if there is no fault.
 
@@ -78,7 +80,9 @@ def audit(
     if at is not None and not 1 <= at <= size:
         raise ValueError(f"the log has {size} entries")
     walk = TreeWalk(source, result.head.checkpoint, vouched=not faults)
-    _replay(walk, state, size if at is None else at, jobs, progress, copy)
+    replay = _Replay(state, size if at is None else at, at_ms, copy)
+    replay.run(walk, jobs, progress)
+    result.next_ms = replay.next_ms
     result.state = state
     result.audited = state.size
     result.faults.extend(walk.faults)
@@ -126,38 +130,54 @@ def _list_rest(source: Source, checkpoint: Checkpoint, result: AuditResult) -> N
     result.faults = [*(fault for fault in result.faults if fault.resource not in named), *walk.faults, unverified]
 
 
-def _replay(
-    walk: TreeWalk, state: State, until: int, jobs: int, progress: Progress | None, copy: EntryCache | None
-) -> None:
-    """Apply all entries but the first, up to a size; the whole tree is read in any case.
+class _Replay:
+    """Applies all entries but the first, up to a size or a log time; the whole tree is read in any case.
 
+    next_ms: the log time of the entry at which it stopped for the time's sake.
     SPEC audit-13: every entry MUST be replayed with its signatures verified, and one that is refused shown as void.
     SPEC audit-15: memory MUST NOT depend on the number of entries, the replayed state aside.
     """
-    keyring = {key_id: authority.public_key for key_id, authority in state.keyring.items()}
-    total = walk.size
-    seen = 0
-    known = None if copy is None else copy.vouches
-    unknown = total - (0 if copy is None else copy.verified)
-    for chunk, verdicts in checked(_chunks(walk), keyring, total=unknown, jobs=jobs, known=known):
-        for entry, vouched in zip(chunk, verdicts, strict=True):
-            if 0 < seen < until:
-                _step(state, entry, bool(vouched), copy)
-            seen += 1
-        if progress is not None:
-            progress(seen, total)
 
+    def __init__(self, state: State, until: int, until_ms: int | None, copy: EntryCache | None) -> None:
+        self.next_ms: int | None = None
+        self._state = state
+        self._until = until
+        self._until_ms = until_ms
+        self._copy = copy
 
-def _step(state: State, entry: Read, vouched: bool, copy: EntryCache | None) -> None:
-    """Apply one entry; what a copy knows of its signatures is taken over, and what is found is noted in it."""
-    if isinstance(entry, bytes):
-        (apply if copy is None else copy.apply)(state, entry)
-        return
-    time_ms, signed = entry
-    if copy is not None:
-        copy.apply_read(state, time_ms, signed, vouched=vouched)
-    else:
-        apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
+    def run(self, walk: TreeWalk, jobs: int, progress: Progress | None) -> None:
+        """Read and replay."""
+        keyring = {key_id: authority.public_key for key_id, authority in self._state.keyring.items()}
+        total = walk.size
+        seen = 0
+        copy = self._copy
+        known = None if copy is None else copy.vouches
+        unknown = total - (0 if copy is None else copy.verified)
+        for chunk, verdicts in checked(_chunks(walk), keyring, total=unknown, jobs=jobs, known=known):
+            for entry, vouched in zip(chunk, verdicts, strict=True):
+                if 0 < seen < self._until and not self._is_past(entry):
+                    self._step(entry, bool(vouched))
+                seen += 1
+            if progress is not None:
+                progress(seen, total)
+
+    def _is_past(self, entry: Read) -> bool:
+        """Whether an entry comes after the time that is asked for, and with it all that follow."""
+        if self.next_ms is None and self._until_ms is not None and not isinstance(entry, bytes):
+            self.next_ms = entry[0] if entry[0] > self._until_ms else None
+        return self.next_ms is not None
+
+    def _step(self, entry: Read, vouched: bool) -> None:
+        """Apply one entry; what a copy knows of its signatures is taken over, and what is found is noted in it."""
+        state, copy = self._state, self._copy
+        if isinstance(entry, bytes):
+            (apply if copy is None else copy.apply)(state, entry)
+            return
+        time_ms, signed = entry
+        if copy is not None:
+            copy.apply_read(state, time_ms, signed, vouched=vouched)
+        else:
+            apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
 
 
 def _vouched(_key: bytes, _message: bytes, _signature: bytes) -> bool:

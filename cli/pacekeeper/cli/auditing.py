@@ -34,6 +34,7 @@ def audited(
     fingerprint: str,
     *,
     at: int | None,
+    at_ms: int | None = None,
     jobs: int,
     offline: bool,
     show: Callable[[AuditResult], None],
@@ -52,7 +53,7 @@ def audited(
     try:
         with progress("auditing") as report_progress:
             try:
-                result = audit(source, wanted, at=at, jobs=jobs, progress=report_progress, copy=copy)
+                result = audit(source, wanted, at=at, at_ms=at_ms, jobs=jobs, progress=report_progress, copy=copy)
             except ValueError as error:
                 raise Sentence(str(error), USAGE) from None
         said = cross_check(source, result) if live and not offline else ["view not cross-checked: nobody was asked"]
