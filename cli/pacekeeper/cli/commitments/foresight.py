@@ -10,6 +10,7 @@ from pacekeeper.protocol.commitments.constraints import Constraints
 from pacekeeper.protocol.commitments.pledges import Collapse
 from pacekeeper.protocol.commitments.simulate import MAX_COLLAPSE_SETS, Foresight
 from pacekeeper.protocol.commitments.transitions import Phase
+from pacekeeper.protocol.documents.commitment_describe import describe_commitment
 from pacekeeper.protocol.documents.describe import exact_flop
 from pacekeeper.protocol.text import count_of, printable
 from pacekeeper.protocol.units import format_duration, format_percent, format_time
@@ -28,6 +29,9 @@ def describe_foresight(foresight: Foresight, until_ms: int) -> Iterator[str]:
     for step, refusal in foresight.refused:
         who = printable(step.who, 64)
         yield f"  refused: {step.action} by {who}: {printable(refusal.message)} ({refusal.code})"
+    yield "what it says"
+    for sentence in describe_commitment(standing.terms):
+        yield f"  {sentence}"
     yield "time line"
     for moment, sentence in tell_moments(standing):
         yield f"  {format_time(moment.time_ms)}: {sentence}"
@@ -93,6 +97,7 @@ def export_foresight(foresight: Foresight, until_ms: int) -> dict[str, Any]:
     """Return the same as JSON-able values, all sets that were found among them."""
     return {
         "commitment": foresight.standing.terms.id,
+        "says": describe_commitment(foresight.standing.terms),
         "until_ms": until_ms,
         "phase": str(foresight.phase),
         "bound": dict(foresight.bound),
