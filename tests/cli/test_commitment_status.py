@@ -13,6 +13,9 @@ import pytest
 from pledged_world import PledgedWorld
 from published_log import PublishedLog, served
 
+from pacekeeper.audit.story import tell_moments
+from pacekeeper.protocol.commitments.standing import Moment
+
 Run = Callable[..., Any]
 Must = Callable[..., str]
 
@@ -73,6 +76,28 @@ def test_status_at_an_earlier_size(must: Must, pledged: PublishedLog) -> None:
     index = next(m.index for m in pledged.world.state.commitments.timeline("halt") if m.what == "pledged")
     assert "now open for pledges" in must(*status(pledged), "--at", index + 1)
     assert must(*status(pledged), "--at", 2) == "no commitment has been proposed\n"
+
+
+def test_the_reasons_of_who_leaves_are_told_and_inert(must: Must, tmp_path: Path) -> None:
+    """SPEC commitments-77, cli-2: in words by status and by the audit, and in JSON; text of the log stays text."""
+    hostile = 'cap"; <script>alert(1)</script> =cmd|x'
+    world = PledgedWorld()
+    world.agreed(world.start(1))
+    world.pledge("eastholm", world.start(1) + 1_000)
+    world.withdraw("eastholm", world.start(1) + 41_000, hostile)
+    log = PublishedLog(world, tmp_path / "log")
+    said = f'eastholm gives notice of withdrawal, and leaves at 2026-01-31T00:02:21Z; its reasons: "{hostile}"'
+    assert said in must(*status(log, "halt"))
+    report = must("audit", log.directory, "--fingerprint", log.fingerprint.hex(), "--jobs", "0")
+    assert said in report
+    [halt] = json.loads(must(*status(log, "halt"), "--json"))
+    assert [moment["reason"] for moment in halt["timeline"] if moment["what"] == "notice"] == [hostile]
+    # What a statement may not say at all is escaped all the same, should it ever get so far.
+    moment = Moment(0, 1, "halt", "withdrawn", "x", "open", "\x1b[31m\u202e")
+    standing = world.state.commitments.standing("halt")
+    standing.timeline[:] = [moment]
+    [(_, told)] = tell_moments(standing)
+    assert told == 'the pledge of x is withdrawn; its reasons: "\\u{1b}[31m\\u{202e}"'
 
 
 def test_status_at_a_past_time(must: Must, pledged: PublishedLog) -> None:

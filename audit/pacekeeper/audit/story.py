@@ -29,7 +29,6 @@ _PLAIN: Final = {
     "bound": "bound: {who}",
     "unbound": "no longer bound: {who}",
     "pledge-expired": "pledges that did not bind have expired: {who}",
-    "withdrawn": "the pledge of {who} is withdrawn",
     "vote-lift": "{who} speaks for lifting it",
     "vote-extend": "{who} speaks for extending it",
     "ramp": "lifted; the next stage of its ramp begins",
@@ -113,7 +112,9 @@ def _happened(standing: Standing, moment: Moment, who: str) -> str:
         case "notice":
             leaves_ms = standing.leaving.get(who)
             until = "" if leaves_ms is None else f", and leaves at {format_time(leaves_ms)}"
-            return f"{who} gives notice of withdrawal{until}"
+            return f"{who} gives notice of withdrawal{until}{_reasons(moment)}"
+        case "withdrawn":
+            return f"the pledge of {who} is withdrawn{_reasons(moment)}"
         case "extended":
             return "extended"
         case "collapse":
@@ -121,6 +122,10 @@ def _happened(standing: Standing, moment: Moment, who: str) -> str:
             return f"{word}: those still bound no longer meet its conditions"
         case _:
             return _PLAIN[moment.what].format(who=who)
+
+
+def _reasons(moment: Moment) -> str:
+    return f'; its reasons: "{printable(moment.reason)}"' if moment.reason else ""
 
 
 def begins_ms(standing: Standing, moment: Moment) -> int:
@@ -257,7 +262,14 @@ def export_commitment(state: State, standing: Standing) -> dict[str, Any]:
             for (indicator, reporter), track in (standing.trigger.tracks.items() if standing.trigger else ())
         ],
         "timeline": [
-            {"time_ms": m.time_ms, "index": m.index, "what": m.what, "who": m.who, "phase": m.phase}
+            {
+                "time_ms": m.time_ms,
+                "index": m.index,
+                "what": m.what,
+                "who": m.who,
+                "phase": m.phase,
+                "reason": m.reason,
+            }
             for m in standing.timeline
         ],
         "violations": [

@@ -173,7 +173,8 @@ def fall_due(
         commitment = kind.removeprefix(_BREACH)
         # SPEC conduct-5: a breach MUST be established when its period closes, unless the account in force clears it.
         if period in state.conduct[commitment, subject].exceeding:
-            state.commitments.breach(subject, index, due_ms, commitment)
+            armed = state.agreement.rules_version > 2
+            state.commitments.breach(subject, index, due_ms, commitment, armed=armed)
             commitments.follow_up(state)
         return
     commitment = kind.removeprefix(_UNDECIDED)
