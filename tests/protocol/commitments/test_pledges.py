@@ -287,6 +287,9 @@ def test_what_a_cut_search_says_is_true(
     largest = max(map(len, got.sets), default=0)
     if len(got.sets) != 1 or work == EXACT:
         assert {each for each in every if len(each) < largest} <= set(got.sets)
+    if not got.complete:
+        missing = [each for each in every if len(each) <= got.listed and each not in got.sets]
+        assert not missing, "what it vouches for is there"
     if every and limit:
         assert got.sets, "with so few, one is always found"
 

@@ -8,7 +8,8 @@ It goes by size, so what it finds first is smallest, and it makes the question s
 3. Participants that could change places without anyone noticing are a class: only how many of them leave matters, and
    "any 46 of these 100" is found once and then spelt out.
 4. For each size, a depth-first search over classes. A branch is left when even an over-estimate of what its remaining
-   exits can strike keeps the goal; at the last exit whole groups are tried at once, and halved only if one breaks it.
+   exits can strike keeps the goal; at the last exit only those are tried who could do more than they do by themselves,
+   whole groups at once, halved only if one breaks it.
 
 The over-estimate: r exits strike at most what the r worst would strike alone, and besides whoever then misses a count,
 and whoever has several alternatives of which each misses one or could be hit. For counts, weights and pledges that name
@@ -37,7 +38,7 @@ from pacekeeper.protocol.commitments.system import (
 )
 
 # A unit: taking one fixed point, striking one participant in it, or comparing one set with sixteen others.
-WORK: Final = 40_000  # some 20 to 35 ms with 200 participants
+WORK: Final = 33_000  # some 15 to 40 ms with 200 participants
 SOME_WORK: Final = 200_000  # with 300 participants each of whom drags all others along, one set is still found
 
 
@@ -60,7 +61,7 @@ class Search:
             if place not in alone:
                 alone[place] = system.strike(system.start, 1 << place, budget)
             self._alone[place] = alone[place]
-        spend(budget, len(self._alone))
+        spend(budget, 3 * len(self._alone))
         self._order, self._next, self.classes = self._classes(relevant, counted)
         self._worst: dict[tuple[int, int], tuple[int, int, int]] = {}
         # What could be hit among several alternatives, and who is left to go, from each place of the order on.
@@ -70,6 +71,34 @@ class Search:
             self._rest.append(self._rest[-1] | 1 << place)
         self._hit.reverse()
         self._rest.reverse()
+        self._hitting = self._hitters()
+        # The first of each class from each place of the order on; and whose exit alone leaves less of each count.
+        self._firsts = [0]
+        for at in reversed(range(len(self._order))):
+            self._firsts.append(1 << self._order[at] | self._firsts[len(self._order) - self._next[at]])
+        self._firsts.reverse()
+        self._leaving = [self._by_what_is_left(measure) for measure in (2, 3, 4)]
+
+    def _hitters(self) -> dict[int, int]:
+        """Return who by itself makes each alternative fail of those who have several, as a mask for its bit."""
+        hitting: dict[int, int] = {}
+        hits = 0
+        once = self._system.several & ~self._system.start.lost
+        for place, state in self._alone.items():
+            lost = state.lost & once
+            hits += lost.bit_count()
+            for bit in members(lost):
+                hitting[bit] = hitting.get(bit, 0) | 1 << place
+        spend(self._budget, hits // 2)
+        return hitting
+
+    def _by_what_is_left(self, measure: int) -> tuple[list[int], list[int]]:
+        """Return how much of a count each exit leaves by itself, ascending, and masks of those before each place."""
+        ordered = sorted((state[measure], place) for place, state in self._alone.items())
+        masks = [0]
+        for _, place in ordered:
+            masks.append(masks[-1] | 1 << place)
+        return [left for left, _ in ordered], masks
 
     def _relevant(self) -> tuple[int, tuple[bool, bool, bool]]:
         """Return whom the goal depends on, over any number of conditions, and which counts."""
@@ -136,7 +165,7 @@ class Search:
             state, gone, at, more = stack.pop()
             while at < len(self._order) and not state.alive >> self._order[at] & 1:
                 at = self._next[at]
-            if at == len(self._order) or self._out_of_reach(state, at, more):
+            if at == len(self._order) or (size > 2 and more > 1 and self._out_of_reach(state, at, more)):
                 continue
             if more == 1:
                 for place in self._last(state, at):
@@ -169,6 +198,31 @@ class Search:
         self._look_deeper(state, self._rest[at])
         return True
 
+    def _partners(self, state: State) -> int:
+        """Return whose exit now could do more than it does by itself, as a mask.
+
+        Nobody else's breaks the goal: it would by itself. Alone, an exit lowers the counts by so much at most; as long
+        as no count then comes below one that somebody asks for, only one can fall who has several alternatives, some of
+        which have failed and all others of which this exit makes fail.
+        """
+        system, partners, seen = self._system, 0, 0
+        floors = map(max, system.floors(state), self._goal[:3])
+        for floor, now, before, (lefts, masks) in zip(floors, state[2:], system.start[2:], self._leaving, strict=True):
+            partners |= masks[bisect_left(lefts, floor - now + before)]
+        failed = state.lost | system.count_fails(state)
+        for bit in members(failed & system.several & ~system.start.lost):
+            owner = bit % system.size
+            if seen >> owner & 1 or not state.alive >> owner & 1:
+                continue
+            seen |= 1 << owner
+            mask = -1
+            for at in range(owner, system.size * (1 + len(system.shifts)), system.size):
+                if not failed >> at & 1:
+                    mask &= self._hitting.get(at, 0)
+            partners |= mask
+        spend(self._budget, 6 + 2 * seen.bit_count())
+        return partners
+
     def _look_deeper(self, state: State, rest: int) -> None:
         """Note whether larger sets are worth a search: not if the goal survives the exit of all who could follow."""
         if not self.deeper:
@@ -176,13 +230,9 @@ class Search:
 
     def _last(self, state: State, at: int) -> list[int]:
         """Return those any one of whom breaks the goal by leaving now: the first of each class stands for it."""
-        places = []
         rest = self._rest[at]
-        while at < len(self._order):
-            places.append(self._order[at])
-            at = self._next[at]
         found = []
-        groups = [[place for place in places if state.alive >> place & 1]]
+        groups = [list(members(self._firsts[at] & state.alive & self._partners(state)))]
         while groups:
             group = groups.pop()
             if holds(self._goal, self._system.strike(state, sum(1 << place for place in group), self._budget)):
@@ -196,28 +246,31 @@ class Search:
         return found
 
 
-def minimal_exits(system: System, rule: Demand, limit: int, work: int) -> tuple[list[int], bool]:
-    """Return minimal sets of exits after which a rule that holds now fails, and whether these are all."""
+def minimal_exits(system: System, rule: Demand, limit: int, work: int) -> tuple[list[int], int, bool]:
+    """Return minimal sets of exits after which a rule that holds now fails; up to which size none is missing; and
+    whether none is missing at all."""
     if not any(rule):
-        return [], True  # it demands nothing
+        return [], system.size, True  # it demands nothing
     found: list[int] = []
+    listed = [0]
     try:
-        for exits in _all(system, rule, [work]):
+        for exits in _all(system, rule, [work], listed):
             found.append(exits)
             if len(found) > limit:
-                return found[:limit], False
+                return found[:limit], listed[0], False
     except WorkSpentError:
-        return found or _some(system, rule)[:limit], False
-    return found, True
+        return found or _some(system, rule)[:limit], listed[0], False
+    return found, system.size, True
 
 
-def _all(system: System, rule: Demand, budget: list[int]) -> Iterator[int]:
-    """Yield every minimal set, by size."""
+def _all(system: System, rule: Demand, budget: list[int], listed: list[int]) -> Iterator[int]:
+    """Yield every minimal set, by size. listed[0] is the size up to which all have been yielded."""
     system, rule = simplified(system, rule, 0)
     essential = 0
     for exits in _alone(system, rule, budget):
         essential |= exits
         yield exits
+    listed[0] = 1
     system, rule = simplified(system, rule, essential)
     alone: dict[int, State] = {}
     searches = [Search(system, goal, essential, alone, budget) for goal in _goals(system, rule)]
@@ -234,6 +287,7 @@ def _all(system: System, rule: Demand, budget: list[int]) -> Iterator[int]:
                         fresh.add(exits)
                         yield exits
         smaller += sorted(fresh)
+        listed[0] = size
         size += 1
 
 
