@@ -99,3 +99,24 @@ def test_partners_by_shared_followers_are_found() -> None:
     assert [sorted(exits) for exits in got.sets] == [
         ["p000"], ["p003"], ["p007"], ["p001", "p002"], ["p004", "p005"], ["p004", "p006"],
     ]  # fmt: skip
+
+
+def test_wherever_a_search_is_cut_it_vouches_for_no_more_than_it_has() -> None:
+    """SPEC pledges-8: cut after every bit of work, with sets of one, of two and of three to be found."""
+    roll = Roll(dict.fromkeys((f"p{number:02}" for number in range(12)), 1), {})
+    pledges: dict[str, Alternatives] = dict.fromkeys(roll.parties, ())
+    pledges["p00"] = (Condition(named=frozenset({"p01"})), Condition(named=frozenset({"p02"})))
+    rule = Condition(parties=10, named=frozenset({"p00"}))
+    every = collapse_sets(roll, pledges, rule, work=10_000_000)
+    assert every.complete
+    assert {len(exits) for exits in every.sets} == {1, 2, 3}
+    seen = set()
+    for work in range(0, 700, 3):
+        got = collapse_sets(roll, pledges, rule, work=work)
+        listed = 3 if got.complete else got.listed
+        assert {exits for exits in every.sets if len(exits) <= listed} <= set(got.sets), work
+        seen.add(listed)
+    assert seen == {0, 1, 2, 3}
+    for limit in range(len(every.sets)):
+        got = collapse_sets(roll, pledges, rule, limit=limit)
+        assert {exits for exits in every.sets if len(exits) <= got.listed} <= set(got.sets), limit
