@@ -8,7 +8,7 @@ PYTEST ?= $(BIN)/pytest
 PROTOS := $(wildcard proto/pacekeeper/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts proto proto-check vectors bench clean
+.PHONY: help demo test lint types contracts proto proto-check vectors bench fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,10 @@ vectors: $(VENV)/installed-dev ## Rewrite the test vectors and generated documen
 
 bench: $(VENV)/installed-dev ## Measure, as ratios within one run
 	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/installed-dev ## Fuzz every parser of the network, coverage-guided (FUZZ_SECONDS each, 30 by default)
+	$(BIN)/pip install --quiet 'atheris>=3'
+	$(BIN)/python tests/fuzz --seconds $(or $(FUZZ_SECONDS),30)
 
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

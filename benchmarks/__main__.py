@@ -35,6 +35,7 @@ NAMES: Final = (
     "commitments",
     "hold",
     "restart",
+    "witness",
     "cli",
 )
 README: Final = Path(__file__).with_name("README.md")

@@ -30,6 +30,7 @@ BOUNDED = {
     "pledges": 50.0,
     "hold": 1.05,
     "restart": 0.5,
+    "witness": 250.0,
     "cli": 0.3,
 }
 FIELDS = {"name", "value", "unit", "raw", "bound", "at_least", "stretch", "ratio", "met", "note"}

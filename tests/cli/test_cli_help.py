@@ -52,7 +52,7 @@ def test_the_top_lists_every_command_in_a_sentence() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pacekeeper.cli.main", "--help"], capture_output=True, text=True, check=True
     )
-    for name in ("agreement", "audit", "commitment", "demo", "doctor", "keygen", "lab", "log", "verifier"):
+    for name in ("agreement", "audit", "commitment", "demo", "doctor", "keygen", "lab", "log", "verifier", "witness"):
         assert f"\n  {name} " in done.stdout
 
 
@@ -70,7 +70,14 @@ def test_every_command_and_option_says_what_it_does(path: tuple[str, ...]) -> No
 def test_commands_that_answer_offer_json() -> None:
     """SPEC cli-8."""
     informing = ("lint", "diff", "status", "simulate", "propose", "pledge", "withdraw", "lift", "extend", "report")
-    paths = [("audit",), ("doctor",), ("agreement", "show"), ("agreement", "lint"), ("verifier", "status")]
+    paths = [
+        ("audit", "log"),
+        ("audit", "check-evidence"),
+        ("doctor",),
+        ("agreement", "show"),
+        ("agreement", "lint"),
+        ("verifier", "status"),
+    ]
     for path in [*paths, *(("commitment", name) for name in informing)]:
         assert "as_json" in {parameter.name for parameter in COMMANDS[path].params}
 

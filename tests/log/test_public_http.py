@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from agreements import signing_key
 
-from pacekeeper.log import web
+from pacekeeper.client import web
 from pacekeeper.log.files import PublicFiles
 from pacekeeper.log.http import PublicLog
 from pacekeeper.log.published import PublishedTree

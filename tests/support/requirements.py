@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,12 @@ def require_executable(name: str) -> str:
         _missing(f"needs the executable {name}")
     assert path is not None
     return path
+
+
+def require_path(path: Path, what: str) -> None:
+    """Go on only if a path exists, or skip and say what is missing."""
+    if not path.exists():
+        _missing(f"needs {what}, which puts {path} there")
 
 
 def require_root() -> None:

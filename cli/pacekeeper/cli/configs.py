@@ -52,6 +52,20 @@ peak = "{peak}"                          # fastest dense mode of one accelerator
 utilisation = "40 %"                     # expected share of the peak, for the chip-time estimate
 """
 
+WITNESS = """\
+# A public witness. Paths are relative to this file.
+name = "{name}"
+state = "state"                          # what was cosigned last: back it up with the keys, never without
+listen = "{listen}"                      # HTTP, for anyone
+key = "keys/cosign.key"                  # Ed25519; either key may be left out, not both
+mldsa_key = "keys/cosign-mldsa.key"      # ML-DSA-44
+
+# One table for each log that is witnessed, as `pacekeeper witness add-log` appends it:
+# [[logs]]
+# origin = "example.org/log"
+# keys = ["example.org/log+f6ea3373+AUD1..."]
+"""
+
 
 def write_checked(config: Path, text: str, check: Callable[[Path], object]) -> None:
     """Write a configuration file and try it; if it does not work it is taken away again, so that init can be repeated.

@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "lab": ("lab", "Run a lab node, declare runs, meter commands."),
     "log": ("log", "Run the shared log, or check its state."),
     "verifier": ("verifier", "Run a national verifier."),
+    "witness": ("witness", "Run a public witness, for logs of any kind (C2SP tlog-witness)."),
 }
 
 

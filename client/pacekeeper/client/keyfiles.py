@@ -1,8 +1,8 @@
 """Private keys in files: readable by their owner only, created once, never overwritten.
 
-A signing key's file is two lines: "pacekeeper-ed25519-seed-v1" and the standard base64 of the 32-byte seed. Anything
-else in it, or a mode that lets the group or others read it, makes the key unusable (unsafe-state), and the sentence
-names the file and what to do.
+A signing key's file is two lines: "pacekeeper-ed25519-seed-v1", or "pacekeeper-mldsa44-seed-v1" for a post-quantum
+cosigning key, and the standard base64 of the 32-byte seed. Anything else in it, or a mode that lets the group or others
+read it, makes the key unusable (unsafe-state), and the sentence names the file and what to do.
 
 Example: create_key(Path("keys/statement.key")).public is what goes into the agreement.
 """
@@ -19,30 +19,50 @@ from pathlib import Path
 from typing import Final
 
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.protocol import mldsa
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.keys import SigningKey
 
-_HEADER: Final = b"pacekeeper-ed25519-seed-v1\n"
+_ED25519: Final = b"pacekeeper-ed25519-seed-v1\n"
+_MLDSA: Final = b"pacekeeper-mldsa44-seed-v1\n"
 _MAX_BYTES: Final = 16_384  # a PEM key has some 250 bytes; more is another kind of file
 
 
 def create_key(path: Path) -> SigningKey:
     """Create a new signing key's file with mode 0600 and return the key. ConfigError if anything is there already."""
-    seed = secrets.token_bytes(32)
-    write_private(path, _HEADER + base64.b64encode(seed) + b"\n")
-    return SigningKey(seed)
+    return SigningKey(_create_seed(path, _ED25519))
 
 
 def load_key(path: Path) -> SigningKey:
     """Return the signing key of a file that create_key wrote, else raise Refused(unsafe-state) naming the file."""
+    return SigningKey(_load_seed(path, _ED25519))
+
+
+def create_mldsa_key(path: Path) -> mldsa.SigningKey:
+    """As create_key, for an ML-DSA-44 key."""
+    return mldsa.SigningKey(_create_seed(path, _MLDSA))
+
+
+def load_mldsa_key(path: Path) -> mldsa.SigningKey:
+    """As load_key, for a file that create_mldsa_key wrote."""
+    return mldsa.SigningKey(_load_seed(path, _MLDSA))
+
+
+def _create_seed(path: Path, header: bytes) -> bytes:
+    seed = secrets.token_bytes(32)
+    write_private(path, header + base64.b64encode(seed) + b"\n")
+    return seed
+
+
+def _load_seed(path: Path, header: bytes) -> bytes:
     data = read_private(path)
     try:
-        seed = base64.b64decode(data.removeprefix(_HEADER).rstrip(b"\n"), validate=True)
+        seed = base64.b64decode(data.removeprefix(header).rstrip(b"\n"), validate=True)
     except binascii.Error:
         seed = b""
-    if len(seed) != 32 or data != _HEADER + base64.b64encode(seed) + b"\n":
+    if len(seed) != 32 or data != header + base64.b64encode(seed) + b"\n":
         raise Refused(Code.UNSAFE_STATE, f"{path} is not a Pacekeeper signing key, or is damaged; restore it")
-    return SigningKey(seed)
+    return seed
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -24,6 +24,7 @@ import structlog
 
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.tls import SERVER_OPTIONS, PeerCheck, server_credentials
+from pacekeeper.client.web import WebServer, bind
 from pacekeeper.log.clock import SystemClock
 from pacekeeper.log.cosign import CosignStreams
 from pacekeeper.log.files import PublicFiles
@@ -38,7 +39,6 @@ from pacekeeper.log.sequencer import Sequencer
 from pacekeeper.log.settings import LogFiles, load_files
 from pacekeeper.log.store.port import Batch, Head, Store
 from pacekeeper.log.store.sqlite import SqliteStore
-from pacekeeper.log.web import WebServer, bind
 from pacekeeper.log.witnesses import Witnesses
 from pacekeeper.log.witnessing import Witnessing, oldest_unpublished_ms
 from pacekeeper.log.writer import Writer

@@ -35,6 +35,7 @@ class Code(StrEnum):
     BAD_PROOF = "bad-proof"  # a Merkle proof does not verify
     BAD_TILE = "bad-tile"  # a tile or bundle has the wrong size or content
     NO_QUORUM = "no-quorum"  # fewer valid cosignatures than the agreement asks for
+    BAD_POLICY = "bad-policy"  # a policy file that does not parse; the sentence names the line
     ROLLED_BACK = "rolled-back"  # a checkpoint over fewer entries than one cosigned before
     WRONG_ROOT = "wrong-root"  # a checkpoint whose root is not that of the entries it covers
     # replay

@@ -75,7 +75,7 @@ def test_the_example_of_c2sp_is_read() -> None:
     assert checkpoint.root.hex().startswith("0ac5186a")
     assert format_checkpoint(checkpoint) == note.text == C2SP_TEXT
     assert cosignature_time(note.signatures[1]) == 1679315147
-    with pytest.raises(ValueError, match="not an Ed25519 cosignature"):
+    with pytest.raises(ValueError, match="not a cosignature"):
         cosignature_time(note.signatures[0])
 
 

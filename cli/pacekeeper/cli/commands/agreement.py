@@ -108,6 +108,18 @@ def show(document: Path, as_json: bool) -> None:
 
 @command.command()
 @click.argument("document", type=FILE)
+@sentences
+def policy(document: Path) -> None:
+    """Print an agreement's quorum as a policy file, for tools that verify its log's proofs (C2SP tlog-policy)."""
+    from pacekeeper.protocol.documents.agreement import compile_agreement
+    from pacekeeper.protocol.tlog.policy_file import format_policy
+
+    agreement = compile_agreement(document.read_bytes())
+    click.echo(format_policy(agreement.policy(), agreement.log.url), nl=False)
+
+
+@command.command()
+@click.argument("document", type=FILE)
 @click.option("--key", type=FILE, required=True, help="The party's key file.")
 @click.option("--out", type=FILE, required=True, help="The signature file to write and send to whoever assembles.")
 @sentences

@@ -21,6 +21,7 @@ from pacekeeper.protocol.tlog.encoding import format_base64, parse_base64
 from pacekeeper.protocol.tlog.vkey import (
     COSIGNATURE_V1,
     ED25519,
+    ML_DSA_44,
     NoteKey,
     format_vkey,
     is_key_name,
@@ -31,6 +32,7 @@ from pacekeeper.protocol.tlog.vkey import (
 __all__ = [
     "COSIGNATURE_V1",
     "ED25519",
+    "ML_DSA_44",
     "Note",
     "NoteKey",
     "NoteSignature",

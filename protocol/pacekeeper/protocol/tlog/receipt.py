@@ -15,15 +15,18 @@ from typing import Final
 
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.tlog.checkpoint import Checkpoint
 from pacekeeper.protocol.tlog.encoding import format_base64, parse_base64, parse_decimal
 from pacekeeper.protocol.tlog.merkle import HASH_BYTES, check_inclusion, leaf_hash
 from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.protocol.tlog.policy import CheckedCheckpoint, CosignaturePolicy, check_checkpoint
+from pacekeeper.protocol.tlog.policy_file import PolicyFile, check_under
 
 HEADER: Final = "c2sp.org/tlog-proof@v1"
 MAX_EXTRA_BYTES: Final = limits.MAX_ENTRY_BYTES  # context for one entry, not more than an entry
 # Header, extra, index, proof lines and blank line, before the note.
 _MAX_HEAD_BYTES: Final = 23 + 6 + (MAX_EXTRA_BYTES + 2) // 3 * 4 + 1 + 26 + limits.MAX_PROOF_HASHES * 45 + 1
+MAX_RECEIPT_BYTES: Final = _MAX_HEAD_BYTES + limits.MAX_NOTE_BYTES
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,13 @@ def check_receipt(receipt: Receipt, leaf: bytes, policy: CosignaturePolicy) -> C
     checkpoint = checked.checkpoint
     check_inclusion(leaf_hash(leaf), receipt.index, checkpoint.size, receipt.proof, checkpoint.root)
     return checked
+
+
+def check_receipt_under(receipt: Receipt, leaf: bytes, policy: PolicyFile) -> tuple[Checkpoint, tuple[bytes, ...]]:
+    """As check_receipt, under a policy file; the checkpoint, and the names of the witnesses that cosigned it."""
+    checkpoint, cosigned = check_under(receipt.checkpoint_note, policy)
+    check_inclusion(leaf_hash(leaf), receipt.index, checkpoint.size, receipt.proof, checkpoint.root)
+    return checkpoint, cosigned
 
 
 def _extra(line: str) -> bytes:

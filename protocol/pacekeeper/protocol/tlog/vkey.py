@@ -1,8 +1,9 @@
 """Note keys: who may sign a note, under which name and algorithm (C2SP signed-note and tlog-cosignature).
 
 A key's text form, the vkey, is its name, "+", its key hash in eight hexadecimal digits, "+", and the base64 of the
-algorithm byte and the 32 key bytes. Two algorithms are known: 1 is Ed25519 over the note's text; 4 is the cosignature,
-Ed25519 over a header with a time and the text.
+algorithm byte and the key. Three algorithms are known: 1 is Ed25519 over the note's text; 4 is the cosignature, Ed25519
+over a header with a time and the text; 6 is the cosignature with ML-DSA-44 over the tree of the checkpoint, with the
+time and the name of the cosigner.
 
 Example: "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW".
 """
@@ -15,17 +16,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from pacekeeper.protocol import keys
-from pacekeeper.protocol.tlog.encoding import format_base64, parse_base64
+from pacekeeper.protocol import keys, mldsa
+from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.tlog.encoding import format_base64, parse_base64, parse_decimal
 
 ED25519: Final = 1
 COSIGNATURE_V1: Final = 4
+ML_DSA_44: Final = 6
 MAX_TIME_S: Final = 2**63 - 1  # tlog-cosignature's own bound
 
 _TIME_BYTES: Final = 8
 _KEY_NAME: Final = re.compile(r"[^\s+]+")  # \s is Unicode white space
 _NOT_NOTE_TEXT: Final = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
-_SIGNATURE_BYTES: Final = 64
+_SIGNATURE_BYTES: Final = {COSIGNATURE_V1: 64, ML_DSA_44: mldsa.SIGNATURE_BYTES}
+_SUBTREE_LABEL: Final = b"subtree/v1\n\0"
+_MAX_NAME_BYTES: Final = 255
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,12 @@ class NoteKey:
     def __post_init__(self) -> None:
         if not is_key_name(self.name):
             raise ValueError("a key name is non-empty, without spaces, control characters and plus signs")
-        if self.algorithm not in {ED25519, COSIGNATURE_V1}:
+        if self.algorithm == ML_DSA_44:
+            _check_mldsa(self.name, self.public_key)
+        elif self.algorithm in {ED25519, COSIGNATURE_V1}:
+            keys.check_public_key(self.public_key)
+        else:
             raise ValueError(f"unknown note signature algorithm {self.algorithm}")
-        keys.check_public_key(self.public_key)
 
     @cached_property
     def hash(self) -> int:
@@ -56,14 +64,17 @@ class NoteKey:
         """Whether data, a signature line's bytes after the key hash, is this key's signature of the note text."""
         if self.algorithm == ED25519:
             return keys.verify(self.public_key, text.encode(), data)
-        # SPEC note-16: a cosignature MUST be 8 bytes of time, big-endian, and 64 bytes of signature.
-        if len(data) != _TIME_BYTES + _SIGNATURE_BYTES:
+        # SPEC note-16: a cosignature MUST be 8 bytes of time, big-endian, and as many of signature as it has.
+        if len(data) != _TIME_BYTES + _SIGNATURE_BYTES[self.algorithm]:
             return False
         time_s = int.from_bytes(data[:_TIME_BYTES], "big")
         # SPEC note-17: a cosignature whose time is 0 or over 2^63 - 1 MUST NOT count as valid.
         if not 0 < time_s <= MAX_TIME_S:
             return False
-        return keys.verify(self.public_key, cosigned_message(text, time_s), data[_TIME_BYTES:])
+        if self.algorithm == COSIGNATURE_V1:
+            return keys.verify(self.public_key, cosigned_message(text, time_s), data[_TIME_BYTES:])
+        message = cosigned_tree(self.name, text, time_s)
+        return message is not None and mldsa.verify(self.public_key, message, data[_TIME_BYTES:])
 
 
 def cosigned_message(text: str, time_s: int) -> bytes:
@@ -72,6 +83,36 @@ def cosigned_message(text: str, time_s: int) -> bytes:
     SPEC note-15: they MUST be the line "cosignature/v1", the line "time" with the decimal time, and the whole text.
     """
     return f"cosignature/v1\ntime {time_s}\n{text}".encode()
+
+
+def cosigned_tree(name: str, text: str, time_s: int) -> bytes | None:
+    """Return the bytes that an ML-DSA-44 cosignature by that name signs; None if the text is no checkpoint.
+
+    SPEC note-22: they MUST be the label "subtree/v1", a newline and a zero byte; the cosigner's name after a byte with
+    its length; the time in 8 bytes; the log's origin after a byte with its length; 0 and the tree's size in 8 bytes
+    each; and the root hash. Numbers are big-endian. Extension lines are not part of it.
+    """
+    lines = text.split("\n", 3)
+    size, root = (parse_decimal(lines[1]), parse_base64(lines[2])) if len(lines) == 4 else (None, None)
+    who, origin = name.encode(), lines[0].encode()
+    if size is None or root is None or len(root) != 32 or not 0 < len(origin) <= _MAX_NAME_BYTES:
+        return None
+    parts = (
+        _SUBTREE_LABEL,
+        bytes([len(who)]) + who,
+        time_s.to_bytes(8, "big"),
+        bytes([len(origin)]) + origin,
+        bytes(8) + size.to_bytes(8, "big"),
+        root,
+    )
+    return b"".join(parts)
+
+
+def _check_mldsa(name: str, public_key: bytes) -> None:
+    if len(public_key) != mldsa.PUBLIC_BYTES:
+        raise Refused(Code.BAD_KEY, f"an ML-DSA-44 public key has {mldsa.PUBLIC_BYTES} bytes")
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        raise ValueError("an ML-DSA-44 cosigner's name has at most 255 bytes")
 
 
 def is_key_name(name: str) -> bool:
@@ -92,7 +133,7 @@ def parse_vkey(text: str) -> NoteKey:
     """
     parts = text.split("+", 2)
     material = parse_base64(parts[2]) if len(parts) == 3 else None
-    if material is None or len(material) != 33:
+    if material is None or len(material) not in {33, 1 + mldsa.PUBLIC_BYTES}:
         raise ValueError('expected a verifier key such as "example.org/log+c74f20a3+BASE64"')
     key = NoteKey(parts[0], material[0], material[1:])
     if parts[1] != f"{key.hash:08x}":
