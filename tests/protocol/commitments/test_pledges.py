@@ -195,6 +195,7 @@ def test_whoever_is_not_on_the_roll_counts_for_nothing() -> None:
     assert collapse_sets(roll, pledges, Condition(parties=1)).sets == (names("arda"), names("stranger"))
 
 
+@settings(deadline=None)
 @given(situations(), st.randoms(use_true_random=False))
 def test_the_set_bound_is_the_models_in_any_order(
     situation: tuple[Roll, dict[str, Alternatives], Condition], dice: object
