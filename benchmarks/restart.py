@@ -24,7 +24,7 @@ from pacekeeper.client.submit import VerifiedBatch
 from pacekeeper.node.book import open_book
 from pacekeeper.node.clock import SystemClock
 from pacekeeper.node.reader import Reader
-from pacekeeper.node.signer import open_file_signer
+from pacekeeper.node.signer import open_lab_keys
 from pacekeeper.protocol.keys import SigningKey
 
 BOUND: Final = 0.5
@@ -104,7 +104,8 @@ async def _read(site: Site, copy: EntryCache, journal: Path, entries: int, opene
     agreement, clock = site.founding.agreement, SystemClock()
     key = SigningKey(seed(_KEY)).public
     lab = replace(next(lab for lab in agreement.labs if lab.id == LABS[0]), key=key)
-    book = open_book(journal, agreement.fingerprint, lab.id, open_file_signer(site.directory / "lab.key", key), clock)
+    signer = open_lab_keys(site.directory / "lab.key", None, key, successors=True)
+    book = open_book(journal, agreement.fingerprint, lab.id, signer, clock)
     try:
         async with site.client() as log:
             reader = Reader(book, log, lab, clock, copy)

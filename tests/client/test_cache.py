@@ -7,6 +7,7 @@ import random
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from pacekeeper.protocol.envelope import encode_entry
 from pacekeeper.protocol.replay import State, genesis
 from pacekeeper.protocol.tlog.merkle import Frontier, HashTree, hash_leaves
 from pacekeeper.protocol.tlog.note import format_note
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy
+from pacekeeper.protocol.tlog.transitions import PolicyChain
 from pacekeeper.v1 import envelope_pb2, log_pb2
 
 SIZE = 700  # two bundles and a tail
@@ -40,16 +43,22 @@ class Log:
         root = HashTree(hash_leaves(self.world.entries[:size])).root()
         return self.published.note(size, root)
 
-    async def follow(self, from_index: int = 0, *, frontier: Frontier | None = None) -> AsyncIterator[VerifiedBatch]:
-        follower = Follower(self.world.agreement.policy(), frontier or Frontier())
+    async def follow(
+        self,
+        from_index: int = 0,
+        *,
+        frontier: Frontier | None = None,
+        policy: Callable[[], CosignaturePolicy | None] | None = None,
+    ) -> AsyncIterator[VerifiedBatch]:
+        follower = Follower(PolicyChain(self.world.agreement.policy()), frontier or Frontier(), policy)
         entries = self.world.entries
         for first in range(from_index, len(entries), 90):
             part = entries[first : first + 90]
             self.fetched += len(part)
-            follower.feed(log_pb2.FollowResponse(batch=log_pb2.EntryBatch(first_index=first, entries=part)))
+            entries_of = log_pb2.EntryBatch(first_index=first, entries=part)
+            assert list(follower.feed(log_pb2.FollowResponse(batch=entries_of))) == []
             note = self.checkpoint(first + len(part))
-            batch = follower.feed(log_pb2.FollowResponse(checkpoint=note))
-            if batch is not None:
+            for batch in follower.feed(log_pb2.FollowResponse(checkpoint=note)):
                 yield batch
 
 
@@ -327,3 +336,26 @@ def test_an_audit_that_finds_a_fault_leaves_the_copy_as_it_was(world: World, tmp
         assert audit(source, fingerprint, jobs=0, copy=copy).faults
         source.close()
     assert open_cache(tmp_path / "copy", fingerprint, pytest.fail).size == 0
+
+
+async def test_a_copy_ends_where_the_verifiers_change(log: Log, tmp_path: Path) -> None:
+    """SPEC copy-4: what comes after is fetched each time, under whoever has to sign it then."""
+    reopen, said = opener(log, tmp_path / "copy")
+    cache = reopen()
+    state: State | None = None
+    async for batch in follow_on(log, cache):
+        for entry in batch.entries:
+            if state is None:
+                state = genesis(entry)
+                continue
+            cache.apply(state, entry)
+            if state.size == 400:
+                quorum = replace(state.agreement.quorum, quorum=4, liars=0)
+                state.agreement = replace(state.agreement, quorum=quorum)
+        cache.keep(batch)
+    cache.save()
+    log.fetched = 0
+    assert reopen().size == 360, "the last batch before"
+    assert (await read(log, reopen())).digest() == log.world.state.digest()
+    assert log.fetched == SIZE - 360
+    assert said == []

@@ -18,7 +18,6 @@ from pacekeeper.node.records import ATTESTATION, DECLARATION
 from pacekeeper.protocol import envelope
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.statements import seal
-from pacekeeper.protocol.tlog.merkle import Frontier
 from pacekeeper.protocol.tlog.receipt import check_receipt, parse_receipt
 from pacekeeper.v1 import log_pb2
 from pacekeeper.v1 import statements_pb2 as pb
@@ -87,6 +86,9 @@ class FalseClient:
 
     async def submit(self, envelopes: Any, **more: Any) -> Any:
         return [self._spoil(item) for item in await self._client.submit(envelopes)]
+
+    def policy_at(self, size: int) -> Any:
+        return self._client.policy_at(size)
 
 
 @pytest.mark.parametrize(
@@ -253,9 +255,9 @@ def count_follows(bench: Bench) -> list[int]:
     asked: list[int] = []
     real = bench.client.follow
 
-    def follow(from_index: int = 0, *, frontier: Frontier | None = None) -> AsyncIterator[VerifiedBatch]:
+    def follow(from_index: int = 0, **more: Any) -> AsyncIterator[VerifiedBatch]:
         asked.append(from_index)
-        return real(from_index, frontier=frontier)
+        return real(from_index, **more)
 
     bench.client.follow = follow  # type: ignore[method-assign]
     return asked

@@ -1,7 +1,8 @@
 """The audit itself: read, verify, replay, compare. It trusts the fingerprint and nothing else.
 
 1. Entry 0 is the agreement with the fingerprint asked for, signed by all its parties.
-2. The checkpoint is the log's, cosigned by the agreement's quorum.
+2. The checkpoint is the log's, cosigned by the quorum of the agreement in force in it, which is reached from entry 0
+   by transition checkpoints, each cosigned by the quorum before a change and by that after it.
 3. Every entry, tile and the root agree.
 4. Every entry is replayed, with every signature verified.
 5. Every published finding is checked again from its evidence.
@@ -15,6 +16,7 @@ Left to the caller: how fresh this is, and whether others have seen the same hea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 
 from pacekeeper.audit.head import CHECKPOINT, fault_of, judge_head, read_checkpoint
@@ -22,6 +24,7 @@ from pacekeeper.audit.reading import TreeWalk, read_resource
 from pacekeeper.audit.result import AuditResult, CheckedFinding, Fault
 from pacekeeper.audit.signatures import Read, checked
 from pacekeeper.audit.steady import SteadySource
+from pacekeeper.audit.transitions import Transitions
 from pacekeeper.client.cache import EntryCache
 from pacekeeper.client.fetch import Source
 from pacekeeper.client.fetch_cached import CachedSource
@@ -32,6 +35,7 @@ from pacekeeper.protocol.replay import State, apply, apply_read, genesis
 from pacekeeper.protocol.tlog.checkpoint import Checkpoint
 from pacekeeper.protocol.tlog.merkle import check_inclusion, leaf_hash, prove_inclusion
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TILE_WIDTH, TilePath, parse_bundle, subtree_reader
+from pacekeeper.protocol.tlog.transitions import FIRST_RULES
 
 Progress = Callable[[int, int], None]
 
@@ -75,19 +79,33 @@ def audit(
     if state is None:
         _list_rest(source, claimed, result)
         return result
-    result.head, faults = judge_head(note, state.agreement)
-    result.faults.extend(faults)
     if at is not None and not 1 <= at <= size:
         raise ValueError(f"the log has {size} entries")
-    walk = TreeWalk(source, result.head.checkpoint, vouched=not faults)
-    replay = _Replay(state, size if at is None else at, at_ms, copy)
-    replay.run(walk, jobs, progress)
+    transitions = Transitions(source, state.agreement, note)
+    walk = TreeWalk(source, claimed, vouched=transitions.vouched)
+    whole = state
+    cut = (at is not None and at < size) or at_ms is not None
+    if cut and state.agreement.rules_version >= FIRST_RULES:
+        # Who has to sign the head is known only when everything up to it is replayed, and the state asked for is kept.
+        whole = deepcopy(state)
+    replay = _Replay(state, whole, size if at is None else at, at_ms, copy)
+    replay.run(walk, transitions, jobs, progress)
     result.next_ms = replay.next_ms
     result.state = state
     result.audited = state.size
+    result.agreement, result.changes, result.transitions = whole.agreement, transitions.changes, transitions.count
+    result.head, faults = judge_head(note, whole.agreement)
+    if whole.size < size and whole.agreement.rules_version >= FIRST_RULES:
+        # Whose quorum the head needs is not known: entries between here and there may have changed it.
+        faults = [fault for fault in faults if fault.code != Code.NO_QUORUM]
+    result.faults.extend(faults)
     result.faults.extend(walk.faults)
+    if not walk.faults:
+        transitions.finish()
+        transitions.check_roots()
+    result.faults.extend(transitions.faults)
     if not result.faults:
-        _check_findings(source, result.head.checkpoint, state, result)
+        _check_findings(source, claimed, state, result)
         if copied is not None and state.size == size:
             copied.finish(note)
     return result
@@ -120,7 +138,7 @@ def _list_rest(source: Source, checkpoint: Checkpoint, result: AuditResult) -> N
     """
     if any(fault.code == Code.WRONG_AGREEMENT for fault in result.faults):
         return
-    walk = TreeWalk(source, checkpoint, vouched=False)
+    walk = TreeWalk(source, checkpoint, vouched=0)
     for _ in walk.entries():
         pass
     named = {fault.resource for fault in walk.faults}
@@ -131,33 +149,42 @@ def _list_rest(source: Source, checkpoint: Checkpoint, result: AuditResult) -> N
 
 
 class _Replay:
-    """Applies all entries but the first, up to a size or a log time; the whole tree is read in any case.
+    """Applies all entries but the first: up to a size or a log time to one state, all to the other; they may be one.
+
 
     next_ms: the log time of the entry at which it stopped for the time's sake.
     SPEC audit-13: every entry MUST be replayed with its signatures verified, and one that is refused shown as void.
     SPEC audit-15: memory MUST NOT depend on the number of entries, the replayed state aside.
     """
 
-    def __init__(self, state: State, until: int, until_ms: int | None, copy: EntryCache | None) -> None:
+    def __init__(self, state: State, whole: State, until: int, until_ms: int | None, copy: EntryCache | None) -> None:
         self.next_ms: int | None = None
-        self._state = state
+        self._state, self._whole = state, whole
         self._until = until
         self._until_ms = until_ms
         self._copy = copy
 
-    def run(self, walk: TreeWalk, jobs: int, progress: Progress | None) -> None:
+    def run(self, walk: TreeWalk, transitions: Transitions, jobs: int, progress: Progress | None) -> None:
         """Read and replay."""
-        keyring = {key_id: authority.public_key for key_id, authority in self._state.keyring.items()}
+        state, whole, copy = self._state, self._whole, self._copy
+        keyring = {key_id: authority.public_key for key_id, authority in whole.keyring.items()}
         total = walk.size
         seen = 0
-        copy = self._copy
         known = None if copy is None else copy.vouches
         unknown = total - (0 if copy is None else copy.verified)
         for chunk, verdicts in checked(_chunks(walk), keyring, total=unknown, jobs=jobs, known=known):
             for entry, vouched in zip(chunk, verdicts, strict=True):
-                if 0 < seen < self._until and not self._is_past(entry):
-                    self._step(entry, bool(vouched))
+                wanted = 0 < seen < self._until and not self._is_past(entry)
+                if wanted:
+                    self._step(state, entry, bool(vouched))
+                if seen and whole is not state:
+                    self._step(whole, entry, bool(vouched))
+                if not seen or wanted or whole is not state:
+                    transitions.applied(whole)
                 seen += 1
+            walk.vouched = max(walk.vouched, transitions.vouched)
+            # Keys come into being on the log; a key id is the hash of its key, so that no verdict can be about another.
+            keyring.update((key_id, who.public_key) for key_id, who in whole.keyring.items() if key_id not in keyring)
             if progress is not None:
                 progress(seen, total)
 
@@ -167,9 +194,9 @@ class _Replay:
             self.next_ms = entry[0] if entry[0] > self._until_ms else None
         return self.next_ms is not None
 
-    def _step(self, entry: Read, vouched: bool) -> None:
+    def _step(self, state: State, entry: Read, vouched: bool) -> None:
         """Apply one entry; what a copy knows of its signatures is taken over, and what is found is noted in it."""
-        state, copy = self._state, self._copy
+        copy = self._copy
         if isinstance(entry, bytes):
             (apply if copy is None else copy.apply)(state, entry)
             return
@@ -202,7 +229,7 @@ def _check_findings(source: Source, checkpoint: Checkpoint, state: State, result
     for entry in state.findings:
         finding = entry.statement
         try:
-            verdict = recheck(finding.evidence, state, entry_at=entry_at, verify=keys.verify)
+            verdict = recheck(finding.evidence, state, entry_at=entry_at, verify=keys.verify, found_at=entry.index)
         except ChangedSource as changed:
             result.faults.append(Fault(str(changed), Code.BAD_TILE, "it is not what it was when it was verified"))
             return

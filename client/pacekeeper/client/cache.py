@@ -26,16 +26,17 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from pacekeeper.client.cache_folder import HEAD, CopyFolder
-from pacekeeper.client.cache_head import MAX_HEAD_BYTES, CopyHead, format_head, parse_head
+from pacekeeper.client.cache_head import MAX_HEAD_BYTES, CopyHead, bundle_root, format_head, parse_head
 from pacekeeper.client.fetch_path import max_bytes
 from pacekeeper.client.follow import VerifiedBatch
 from pacekeeper.protocol import keys
+from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.envelope import Signed
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import Applied, State, Void, apply, apply_read, genesis
 from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
 from pacekeeper.protocol.tlog.note import format_note
-from pacekeeper.protocol.tlog.policy import CheckedCheckpoint, check_checkpoint
+from pacekeeper.protocol.tlog.policy import CheckedCheckpoint, CosignaturePolicy, check_checkpoint
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, encode_bundle, parse_bundle, tile_path
 
 Tell = Callable[[str], None]
@@ -46,7 +47,13 @@ _SAVE_EVERY: Final = 65_536  # entries that a process killed in the midst has to
 class LogStream(Protocol):
     """What following takes of a LogClient."""
 
-    def follow(self, from_index: int = 0, *, frontier: Frontier | None = None) -> AsyncIterator[VerifiedBatch]: ...
+    def follow(
+        self,
+        from_index: int = 0,
+        *,
+        frontier: Frontier | None = None,
+        policy: Callable[[], CosignaturePolicy | None] | None = None,
+    ) -> AsyncIterator[VerifiedBatch]: ...
 
 
 class EntryCache:
@@ -68,6 +75,9 @@ class EntryCache:
         self._unsaved = 0
         self._writable = True
         self._held = True
+        self._agreements: list[Agreement] = []  # that were in force so far, and copies of them
+        self._founding: CosignaturePolicy | None = None
+        self._ended = False
 
     @property
     def size(self) -> int:
@@ -157,18 +167,26 @@ class EntryCache:
 
     def apply(self, state: State, entry: bytes) -> Applied | Void:
         """Apply the next entry, without verifying its signatures again if they were."""
+        self._watch(state)
         if self.vouches(state.size):
-            return apply(state, entry, verify=_verified_before)
-        self._held = True
-        return self._judge(apply(state, entry, verify=self._verify))
+            outcome = apply(state, entry, verify=_verified_before)
+        else:
+            self._held = True
+            outcome = self._judge(apply(state, entry, verify=self._verify))
+        self._watch(state)
+        return outcome
 
     def apply_read(self, state: State, time_ms: int, signed: Signed, *, vouched: bool = False) -> Applied | Void:
         """As apply, of an entry that was read. vouched: its signatures have just been verified elsewhere."""
+        self._watch(state)
         if vouched or self.vouches(state.size):
             outcome = apply_read(state, time_ms, signed, verify=_verified_before)
-            return self._judge(outcome) if vouched else outcome
-        self._held = True
-        return self._judge(apply_read(state, time_ms, signed, verify=self._verify))
+            outcome = self._judge(outcome) if vouched else outcome
+        else:
+            self._held = True
+            outcome = self._judge(apply_read(state, time_ms, signed, verify=self._verify))
+        self._watch(state)
+        return outcome
 
     def _verify(self, key: bytes, message: bytes, signature: bytes) -> bool:
         holds = keys.verify(key, message, signature)
@@ -188,12 +206,24 @@ class EntryCache:
         self._held = True
         return outcome
 
+    def _watch(self, state: State) -> None:
+        """Keep nothing more once the verifiers are others than at the founding.
+
+        SPEC copy-4: a copy MUST NOT reach past a change of the verifiers: by whom its checkpoint has to be signed is
+        known before anything of it is replayed only as long as they are those of entry 0.
+        """
+        if not any(state.agreement is seen for seen in self._agreements):
+            self._agreements.append(state.agreement)
+            policy = state.agreement.policy()
+            self._founding = self._founding or policy
+            self._ended = self._ended or policy != self._founding
+
     # --- what comes from the log
 
     def keep(self, batch: VerifiedBatch) -> None:
         """Add a batch that has been applied; without effect on what is there already, and after a write has failed."""
         skipped = self.size - batch.first_index
-        if not self._writable or not 0 <= skipped < len(batch.entries):
+        if self._ended or not self._writable or not 0 <= skipped < len(batch.entries):
             return
         pending = [*self._tail, *batch.entries[skipped:]]
         while len(pending) >= TILE_WIDTH and self._writable:
@@ -217,7 +247,7 @@ class EntryCache:
         """
         entries = parse_bundle(tail, width) if width else []
         checkpoint = self._genesis_check(note, entries)
-        if checkpoint is not None:
+        if checkpoint is not None and not self._ended:
             self._tail, self._checkpoint, self._unsaved = entries, checkpoint, 1
             self.save()
 
@@ -280,7 +310,9 @@ def open_cache(directory: Path, fingerprint: bytes, tell: Tell) -> EntryCache:
     return cache
 
 
-async def follow_on(log: LogStream, cache: EntryCache | None) -> AsyncIterator[VerifiedBatch]:
+async def follow_on(
+    log: LogStream, cache: EntryCache | None, policy: Callable[[], CosignaturePolicy | None] | None = None
+) -> AsyncIterator[VerifiedBatch]:
     """Yield what the copy holds and then what the log has after it, for ever, as LogClient.follow does."""
     frontier = Frontier()
     for batch in cache.batches() if cache is not None else ():
@@ -288,15 +320,8 @@ async def follow_on(log: LogStream, cache: EntryCache | None) -> AsyncIterator[V
         yield batch
     if cache is not None:
         cache.trust_until(frontier.size)
-    async for batch in log.follow(frontier.size, frontier=frontier):
+    async for batch in log.follow(frontier.size, frontier=frontier, policy=policy):
         yield batch
-
-
-def bundle_root(bundle: bytes) -> bytes:
-    """Return the root of a full bundle's entries. Refused(bad-tile) if it is none."""
-    frontier = Frontier()
-    frontier.extend(hash_leaves(parse_bundle(bundle, TILE_WIDTH)))
-    return frontier.root()
 
 
 def _verified_before(_key: bytes, _message: bytes, _signature: bytes) -> bool:

@@ -84,6 +84,13 @@ def parse_head(data: bytes) -> CopyHead:
     return head
 
 
+def bundle_root(bundle: bytes) -> bytes:
+    """Return the root of a full bundle's entries. Refused(bad-tile) if it is none."""
+    frontier = Frontier()
+    frontier.extend(hash_leaves(parse_bundle(bundle, TILE_WIDTH)))
+    return frontier.root()
+
+
 def _fields(data: bytes) -> list[bytes]:
     fields, at = [], 0
     while at < len(data):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from pacekeeper.client.cache import EntryCache
-from pacekeeper.client.fetch import CHECKPOINT, Source
+from pacekeeper.client.fetch import Source
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
 from pacekeeper.protocol.tlog.merkle import hash_leaves
@@ -35,7 +35,7 @@ class CachedSource:
 
     def read(self, path: str) -> bytes | None:
         """See Source."""
-        tile = None if path == CHECKPOINT else parse_tile_path(path)
+        tile = parse_tile_path(path) if path.startswith("tile/") else None
         if tile is None or tile.level not in (0, ENTRIES):
             return self._source.read(path)
         if tile.width == TILE_WIDTH and tile.index < self._from_copy:

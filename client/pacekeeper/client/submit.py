@@ -10,22 +10,24 @@ answers a statement that it has already with the index that it has. What never p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
 import grpc
 import grpc.aio
 
-from pacekeeper.client.errors import TemporaryFailure
+from pacekeeper.client.errors import Outage, TemporaryFailure
 from pacekeeper.client.follow import Follower, VerifiedBatch
-from pacekeeper.client.receipts import Accepted, SubmitRefused, Submitted, WitnessedReceipt, verify_answer
+from pacekeeper.client.receipts import Accepted, SubmitRefused, Submitted, WitnessedReceipt, claimed_size, verify_answer
 from pacekeeper.client.rpc import failure_of
 from pacekeeper.client.tls import CHANNEL_OPTIONS
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.agreement import Agreement
-from pacekeeper.protocol.errors import Refused
+from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.tlog.merkle import Frontier
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy
+from pacekeeper.protocol.tlog.transitions import PolicyChain
 from pacekeeper.v1 import log_pb2, log_pb2_grpc
 
 __all__ = [
@@ -58,13 +60,31 @@ def split_batches(envelopes: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 class LogClient:
-    """A connection to one agreement's log. Use it in `async with`; calls may run side by side."""
+    """A connection to one agreement's log. Use it in `async with`; calls may run side by side.
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials, agreement: Agreement) -> None:
+    Whose cosignatures a checkpoint needs it knows as far as it follows the log for one who replays it, or from
+    policy_at of one who has that from elsewhere.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials,
+        agreement: Agreement,
+        *,
+        policy_at: Callable[[int], CosignaturePolicy] | None = None,
+    ) -> None:
         self._address = address
         self._credentials = credentials
         self._agreement = agreement
         self._channel: grpc.aio.Channel | None = None
+        self._chain = PolicyChain(agreement.policy())
+        self._followed = False
+        self._known = policy_at
+
+    def policy_at(self, size: int) -> CosignaturePolicy:
+        """Return whose cosignatures a checkpoint over so many entries needs."""
+        return self._chain.policy_at(size) if self._known is None else self._known(size)
 
     async def __aenter__(self) -> LogClient:
         if self._channel is not None:
@@ -95,10 +115,27 @@ class LogClient:
             response = await self._stub().Submit(request, timeout=deadline_s)
         except grpc.aio.AioRpcError as error:
             raise self._failure(error) from None
-        return verify_answer(envelopes, response, self._agreement, unwitnessed=unwitnessed)
+        try:
+            return verify_answer(
+                envelopes, response, self._agreement, policy_at=self.policy_at, unwitnessed=unwitnessed
+            )
+        except Refused as refused:
+            # The verifiers may have changed in entries that were not followed yet: follow first, then judge.
+            if refused.code is Code.NO_QUORUM and self._followed and claimed_size(response) > self._chain.size:
+                raise TemporaryFailure(Outage.BEHIND, refused.message) from None
+            raise
 
-    async def follow(self, from_index: int = 0, *, frontier: Frontier | None = None) -> AsyncIterator[VerifiedBatch]:
+    async def follow(
+        self,
+        from_index: int = 0,
+        *,
+        frontier: Frontier | None = None,
+        policy: Callable[[], CosignaturePolicy | None] | None = None,
+    ) -> AsyncIterator[VerifiedBatch]:
         """Yield entries from an index on as a quorum covers them, and go on until the stream breaks.
+
+        policy: for one who replays each batch before asking for the next: the policy of the agreement that is then in
+        force. Receipts are judged by it, too. Without it the verifiers stay the founding ones.
 
         To go on from an index above 0, pass the frontier of the entries before it (VerifiedBatch.frontier of the last
         batch); otherwise nothing could be verified, and it is a ValueError. Raises as submit does.
@@ -106,12 +143,15 @@ class LogClient:
         frontier = Frontier() if frontier is None else frontier
         if frontier.size != from_index:
             raise ValueError(f"a frontier of size {frontier.size} does not go on at {from_index}")
-        follower = Follower(self._agreement.policy(), frontier)
+        anew = policy is None or from_index == 0
+        chain = PolicyChain(self._agreement.policy()) if anew else self._chain
+        if policy is not None:
+            self._chain, self._followed = chain, True
+        follower = Follower(chain, frontier, policy)
         call = self._stub().Follow(log_pb2.FollowRequest(from_index=from_index))
         try:
             async for message in call:
-                batch = follower.feed(message)
-                if batch is not None:
+                for batch in follower.feed(message):
                     yield batch
         except grpc.aio.AioRpcError as error:
             raise self._failure(error) from None

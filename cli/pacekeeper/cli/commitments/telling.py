@@ -12,6 +12,7 @@ import click
 from pacekeeper.audit.report import tell_commitment
 from pacekeeper.audit.result import AuditResult
 from pacekeeper.audit.story import describe_now, export_commitment, headline, tell_entry
+from pacekeeper.audit.windows import tell_windows
 from pacekeeper.cli.commitments.acting import Outcome
 from pacekeeper.cli.console import USAGE, Sentence, echo_json
 from pacekeeper.client.keyfiles import write_public
@@ -35,7 +36,8 @@ class View:
 def describe(state: State, standing: Standing, view: View | None = None) -> Iterator[str]:
     """Yield the lines about one commitment, as it stands or as a view says."""
     yield headline(standing)
-    for sentence in describe_now(standing, when="now" if view is None else "then"):
+    when = "now" if view is None else "then"
+    for sentence in (*describe_now(standing, when=when), *tell_windows(state, standing)):
         yield f"  {sentence}"
     yield "  time line"
     for sentence in tell_commitment(state, standing, foreseen=view is not None and view.foreseen):
@@ -97,7 +99,7 @@ def tell_outcome(outcome: Outcome, subject: str, receipt: Path | None, *, as_jso
     click.echo(f"entry {index}, witnessed by the quorum")
     for standing in concerned:
         click.echo(headline(standing))
-        for sentence in (*tell_entry(standing, index), *describe_now(standing)):
+        for sentence in (*tell_entry(standing, index), *describe_now(standing), *tell_windows(state, standing)):
             click.echo(f"  {sentence}")
     if not concerned:
         click.echo("no commitment watches this indicator")
