@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from benchmarks.support.figures import Figure, Figures, Table
-from benchmarks.support.founding import LABS, seed, write_key
+from benchmarks.support.founding import LABS, write_key
 from benchmarks.support.probes import Probes
 from benchmarks.support.script import script
 from benchmarks.support.site import Site
@@ -25,11 +25,10 @@ from pacekeeper.node.book import open_book
 from pacekeeper.node.clock import SystemClock
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.signer import open_lab_keys
-from pacekeeper.protocol.keys import SigningKey
 
 BOUND: Final = 0.5
 _PATIENCE_S: Final = 600.0
-_KEY: Final = "restart/nobody"  # of a lab that has nothing on the log, whatever the script says
+_LAB: Final = LABS[0]
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,18 @@ class _NoCopy(EntryCache):
         """Do nothing."""
 
 
+class _Reader(Reader):
+    """A reader whose journal need not know what the script has signed for its lab."""
+
+    def _check_own(self, *_own: object) -> None:
+        """Take it as known."""
+
+
 def measure(config: Config, work: Path) -> Figures:
     """Start three times on one log."""
     site, probes = Site(work), Probes(work)
     fingerprint, directory = site.founding.agreement.fingerprint, work / "copy"
-    write_key(work / "lab.key", _KEY)
+    write_key(work / "lab.key", f"lab/{_LAB}")
     with site.log(script(site.founding, config.entries), patience_s=60 + config.entries / 1_000):
         starts: dict[str, _Start] = {}
         for name in ("without a copy", "while it fills a copy", "from its copy"):
@@ -102,13 +108,12 @@ def measure(config: Config, work: Path) -> Figures:
 async def _read(site: Site, copy: EntryCache, journal: Path, entries: int, opened: tuple[float, float]) -> _Start:
     """Run a reader until it has read the log up to its head."""
     agreement, clock = site.founding.agreement, SystemClock()
-    key = SigningKey(seed(_KEY)).public
-    lab = replace(next(lab for lab in agreement.labs if lab.id == LABS[0]), key=key)
-    signer = open_lab_keys(site.directory / "lab.key", None, key, successors=True)
+    lab = next(lab for lab in agreement.labs if lab.id == _LAB)
+    signer = open_lab_keys(site.directory / "lab.key", None, lab.key, successors=True)
     book = open_book(journal, agreement.fingerprint, lab.id, signer, clock)
     try:
         async with site.client() as log:
-            reader = Reader(book, log, lab, clock, copy)
+            reader = _Reader(book, log, lab, clock, copy)
             reading = asyncio.create_task(reader.run())
             try:
                 async with asyncio.timeout(_PATIENCE_S):
