@@ -2,7 +2,8 @@
 
 The log is a process of its own with its SQLite store at synchronous FULL. The client is this process, on the same two
 cores, over mutual TLS, with four batches under way at any time, each waiting for its signed acceptance, which it
-verifies. Labs' attestations and declarations were signed beforehand. Between rounds both rest and the probe is taken.
+verifies: batches of one stream, or calls of their own. Statements were signed beforehand. Between rounds both rest and
+the probe is taken.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks.support.children import RawWorkers
 from benchmarks.support.figures import Figure, Figures, Table
@@ -23,25 +24,45 @@ from benchmarks.support.founding import LABS
 from benchmarks.support.probes import Probes, cpu_s
 from benchmarks.support.script import Item, script
 from benchmarks.support.site import Site
-from pacekeeper.client.submit import Accepted, LogClient
+from pacekeeper.client.submit import UNDER_WAY, Accepted, LogClient, Submitted
 
 BOUND: Final = 2.0
-LANES: Final = 4  # batches under way; each lane has its own labs, so that every lab's chain stays in order
+LANES: Final = UNDER_WAY  # batches under way; each lane has its own labs, so that every lab's chain stays in order
 _WAIT_S: Final = 60.0
 _POLL_S: Final = 0.01
 
 
+class Shape(NamedTuple):
+    """How entries come: in batches of so many, over a stream or in calls of their own, with verifiers or without."""
+
+    batch: int
+    streamed: bool = True
+    witnessed: bool = False
+
+    def __str__(self) -> str:
+        verifiers = "four verifiers" if self.witnessed else "no verifier"
+        return f"{'streamed ' if self.streamed else ''}batches of {self.batch}, {verifiers}"
+
+
 @dataclass(frozen=True)
 class Config:
-    """rounds of so many entries are measured, after one that is not. rows: size of batches, with verifiers or not."""
+    """rounds of so many entries are measured, after one that is not."""
 
     entries: int
     rounds: int
-    rows: tuple[tuple[int, bool], ...] = ((64, False), (64, True), (256, False))
+    rows: tuple[Shape, ...] = (
+        Shape(64),
+        Shape(64, streamed=False),
+        Shape(64, witnessed=True),
+        Shape(256),
+        Shape(256, streamed=False),
+    )
     raw_s: float = 1.0
 
 
-TINY: Final = Config(entries=512, rounds=1, rows=((64, False), (64, True)), raw_s=0.1)
+TINY: Final = Config(
+    entries=512, rounds=1, rows=(Shape(64), Shape(64, streamed=False), Shape(64, witnessed=True)), raw_s=0.1
+)
 QUICK: Final = Config(entries=2_048, rounds=3)
 FULL: Final = Config(entries=8_192, rounds=6)
 
@@ -50,8 +71,7 @@ FULL: Final = Config(entries=8_192, rounds=6)
 class _Row:
     """What was measured with one size of batches: per round, CPU us an entry by role and the raw probe beside it."""
 
-    batch: int
-    witnessed: bool
+    shape: Shape
     log_us: list[float] = field(default_factory=list)
     raw_us: list[float] = field(default_factory=list)
     client_us: list[float] = field(default_factory=list)
@@ -63,10 +83,6 @@ class _Row:
         """Log CPU over raw verification, median of the rounds."""
         return median(us / raw for us, raw in zip(self.log_us, self.raw_us, strict=True))
 
-    @property
-    def name(self) -> str:
-        return f"batches of {self.batch}, {'four verifiers' if self.witnessed else 'no verifier'}"
-
 
 def measure(config: Config, work: Path) -> Figures:
     """Measure each row with a new log."""
@@ -77,12 +93,12 @@ def measure(config: Config, work: Path) -> Figures:
     rows = []
     with RawWorkers(2) as workers:
         busy_us = [workers.run(config.raw_s).cpu_us]
-        for batch, witnessed in config.rows:
+        for shape in config.rows:
             site.next_turn()
-            row = _Row(batch, witnessed)
+            row = _Row(shape)
             with contextlib.ExitStack() as stack:
                 log = stack.enter_context(site.log(script(site.founding, 1)))
-                verifiers = stack.enter_context(site.verifiers()) if witnessed else {}
+                verifiers = stack.enter_context(site.verifiers()) if shape.witnessed else {}
                 asyncio.run(_rounds(site, log, verifiers, lanes, config, row, probes))
             rows.append(row)
             busy_us.append(workers.run(config.raw_s).cpu_us)
@@ -102,8 +118,8 @@ def measure(config: Config, work: Path) -> Figures:
 
 def _figure(row: _Row, raw: str, busy_us: float) -> Figure:
     note = f"{median(row.log_us):.0f} us an entry, {median(row.log_us) / busy_us:.2f} of a verification beside another"
-    bound = None if row.witnessed else BOUND
-    return Figure(f"server CPU an entry, {row.name}", row.ratio, "of one verification", raw, bound, note=note)
+    bound = None if row.shape.witnessed else BOUND
+    return Figure(f"server CPU an entry, {row.shape}", row.ratio, "of one verification", raw, bound, note=note)
 
 
 def _table(rows: Sequence[_Row]) -> Table:
@@ -113,7 +129,7 @@ def _table(rows: Sequence[_Row]) -> Table:
         columns,
         tuple(
             (
-                row.name,
+                str(row.shape),
                 f"{median(row.log_us):.0f}",
                 f"{median(row.client_us):.0f}",
                 f"{median(row.verifiers_us):.0f}" if row.verifiers_us else "-",
@@ -154,7 +170,7 @@ async def _rounds(
             start, log_s, own_s = time.perf_counter(), cpu_s(log.pid), time.process_time()
             verifiers_s = [cpu_s(pid) for pid in pids]
             part = slice(number * share, (number + 1) * share)
-            await asyncio.gather(*(_submit(client, lane[part], row.batch) for lane in lanes))
+            await _submit(client, [lane[part] for lane in lanes], row.shape)
             wall_s = time.perf_counter() - start
             client_s = time.process_time() - own_s
             if pids:
@@ -171,11 +187,28 @@ async def _rounds(
             before_us = after_us
 
 
-async def _submit(client: LogClient, items: Sequence[Item], batch: int) -> None:
-    for start in range(0, len(items), batch):
-        envelopes = [item.envelope for item in items[start : start + batch]]
-        for answer in await client.submit(envelopes, unwitnessed=True):
-            assert isinstance(answer, Accepted), answer
+async def _submit(client: LogClient, lanes: Sequence[Sequence[Item]], shape: Shape) -> None:
+    """Submit the lanes' items; within a lane each batch after the one before."""
+    batches = [
+        [[item.envelope for item in lane[start : start + shape.batch]] for start in range(0, len(lane), shape.batch)]
+        for lane in lanes
+    ]
+    if not shape.streamed:
+        await asyncio.gather(*(_call(client, lane) for lane in batches))
+        return
+    in_turn = [batch for round_ in zip(*batches, strict=True) for batch in round_]
+    async for answers in client.submit_all(in_turn, unwitnessed=True):
+        _check(answers)
+
+
+async def _call(client: LogClient, batches: Sequence[Sequence[bytes]]) -> None:
+    for envelopes in batches:
+        _check(await client.submit(envelopes, unwitnessed=True))
+
+
+def _check(answers: Sequence[Submitted]) -> None:
+    for answer in answers:
+        assert isinstance(answer, Accepted), answer
 
 
 async def settled(client: LogClient, verifiers: int) -> None:

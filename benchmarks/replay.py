@@ -1,13 +1,15 @@
 """Replay alone: what applying an entry costs when its signature was verified elsewhere.
 
 One thread, one process. The entries are the script's, about 99 % attestations; signatures are taken for good. In the
-figure are deadlines, caps of all three kinds over windows of thirty periods, and the forgetting of old periods.
+figure are deadlines, caps of all three kinds over windows of thirty periods, and the forgetting of old periods. Nearly
+all are read by the layout of an earlier one of their lab; what it costs when none is alike is measured beside it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
@@ -16,14 +18,17 @@ from benchmarks.support.figures import Figure, Figures, Table
 from benchmarks.support.founding import found
 from benchmarks.support.probes import Probes
 from benchmarks.support.script import FIGURES, script
-from pacekeeper.protocol.canonical import parse_canonical
-from pacekeeper.protocol.envelope import identity, pae, parse_entry
+from pacekeeper.protocol.envelope import Signed, parse_entry, read_entry, read_envelope
+from pacekeeper.protocol.layouts import Layout
+from pacekeeper.protocol.readings import AttestationReading
 from pacekeeper.protocol.replay import State, apply, genesis
-from pacekeeper.protocol.statements import STATEMENTS, parse_statement
-from pacekeeper.v1 import envelope_pb2
+from pacekeeper.protocol.replay.labs import LabState
+from pacekeeper.protocol.statements import payload_type, read_statement
+from pacekeeper.v1 import statements_pb2 as pb
 
 BOUND_US: Final = 10.0
 _CHUNK: Final = 500
+_ATTESTATION: Final = payload_type(pb.ComputeAttestation)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ def measure(config: Config) -> Figures:
     """Replay the script once for each shape."""
     probes = Probes()
     shapes = {figures: _Shape(config.entries, figures, probes) for figures in config.shapes}
+    with _learning(lambda *_: None):  # as if no two attestations of a lab were alike
+        in_full = _Shape(config.entries, FIGURES, probes)
     headline = shapes[FIGURES]
     raw = probes.verify_said()
     rows = [
@@ -59,14 +66,15 @@ def measure(config: Config) -> Figures:
             for figures, shape in shapes.items()
             if figures != FIGURES
         ),
+        Figure("the same, each read in full", in_full.total_us, "us an entry", raw),
         Figure("replay over raw verification", headline.over_raw, "of one Ed25519 verification", raw),
     ]
     return Figures(
         "replay",
         "one process, one thread; signatures off",
         tuple(rows),
-        (headline.table(),),
-        ("stages are timed each on its own over the same entries; the last is the whole less the others",),
+        headline.tables(),
+        ("stages are timed each on its own over the same entries; the third is the whole less the others",),
     )
 
 
@@ -79,16 +87,24 @@ class _Shape:
 
     def __init__(self, count: int, figures: int, probes: Probes) -> None:
         entries = [item.entry for item in script(found(), count, figures)]
+        self._read_in_full = self._attested = 0
         self._stages: dict[str, list[float]] = {}
         state = genesis(entries[0])
         totals, ratios = [], []
         for start in range(1, count, _CHUNK):
             chunk = entries[start : start + _CHUNK]
             raw_us = probes.take()
+            attested = [signed for _, signed in map(read_entry, chunk) if signed.payload_type == _ATTESTATION]
             totals.append(self._apply(state, chunk))
             ratios.append(totals[-1] / raw_us)
-            for name, stage in _STAGES:
-                self._time(name, stage, chunk)
+            self._time("entry", read_entry, chunk)
+            self._time("entry in full", _read_entry_in_full, chunk)
+            self._time("statement in full", _read_in_full, attested)
+            layouts = [_layout_of(state, signed) for signed in attested]
+            alike = zip(layouts, attested, strict=True)
+            fitting = [(layout, signed.payload) for layout, signed in alike if layout is not None]
+            self._time("statement", _read_by_layout, fitting)
+            self._attested += len(attested)
         assert not state.violations, "the script is compliant"
         assert not state.voids, "and every entry is in order"
         # The first chunks declare runs and fill the windows.
@@ -96,68 +112,74 @@ class _Shape:
         self.over_raw = median(ratios[len(ratios) // 4 :])
         size = median(map(len, entries[count // 2 :]))
         self.said = f"{figures} run{'s' * (figures > 1)} and {size:.0f} bytes an entry; {count - 1} entries"
+        if self._read_in_full:
+            self.said += f", of which {self._read_in_full / self._attested:.1%} were read in full"
 
-    def table(self) -> Table:
-        """Where the time goes."""
-        parse, statement, name = (median(self._stages[stage]) for stage in ("entry", "statement", "name"))
-        entry_decode, statement_decode = (median(self._stages[stage]) for stage in ("entry bytes", "statement bytes"))
+    def tables(self) -> tuple[Table, Table]:
+        """Where the time goes, and what the stages that have short cuts take without them."""
+        entry, entry_in_full, statement, statement_in_full = (
+            median(self._stages[stage]) for stage in ("entry", "entry in full", "statement", "statement in full")
+        )
         rows = [
-            ("entry: decode and canonical form", entry_decode),
-            ("entry: signatures' shape and limits", parse - entry_decode),
-            ("statement: decode and canonical form", statement_decode),
-            ("statement: shape of its fields", statement - statement_decode),
-            ("PAE and identity", name),
-            ("authority, deadlines, chain, sums and caps", self.total_us - parse - statement - name),
+            ("entry: framing, PAE and identity", entry),
+            ("attestation: by the layout of another", statement),
+            ("authority, deadlines, chain, sums and caps", self.total_us - entry - statement),
             ("whole", self.total_us),
         ]
-        return Table("where it goes", ("stage", "us"), tuple((label, f"{us:.2f}") for label, us in rows))
+        in_full = [("an entry", entry_in_full), ("an attestation", statement_in_full)]
+        return _table("where it goes", rows), _table("without the short cuts", in_full)
 
     def _apply(self, state: State, chunk: Sequence[bytes]) -> float:
-        start = time.thread_time_ns()
-        for entry in chunk:
-            apply(state, entry, verify=_trust)
-        return (time.thread_time_ns() - start) / len(chunk) / 1000
+        learn = LabState.learn
 
-    def _time(self, name: str, stage: Callable[[Any], object], chunk: Sequence[bytes]) -> None:
-        given = [_GIVEN[name](entry) for entry in chunk]
+        def counted(lab: LabState, payload: bytes, said: AttestationReading) -> None:
+            self._read_in_full += 1
+            learn(lab, payload, said)
+
+        with _learning(counted):
+            start = time.thread_time_ns()
+            for entry in chunk:
+                apply(state, entry, verify=_trust)
+            taken_ns = time.thread_time_ns() - start
+        return taken_ns / len(chunk) / 1000
+
+    def _time(self, name: str, stage: Callable[[Any], object], given: Sequence[object]) -> None:
+        if not given:
+            return
         start = time.thread_time_ns()
         for item in given:
             stage(item)
-        self._stages.setdefault(name, []).append((time.thread_time_ns() - start) / len(chunk) / 1000)
+        self._stages.setdefault(name, []).append((time.thread_time_ns() - start) / len(given) / 1000)
 
 
-def _decode_entry(data: bytes) -> None:
-    parse_canonical(envelope_pb2.Entry, data)
+def _table(title: str, rows: Sequence[tuple[str, float]]) -> Table:
+    return Table(title, ("stage", "us"), tuple((label, f"{us:.2f}") for label, us in rows))
 
 
-def _decode_statement(envelope: envelope_pb2.Envelope) -> None:
-    parse_canonical(STATEMENTS[envelope.payload_type], envelope.payload)
+@contextlib.contextmanager
+def _learning(instead: Callable[[LabState, bytes, AttestationReading], None]) -> Iterator[None]:
+    """Have something else done wherever the replay learns the layout of an attestation that it read in full."""
+    learn = LabState.learn
+    LabState.learn = instead  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        LabState.learn = learn  # type: ignore[method-assign]
 
 
-def _name(envelope: envelope_pb2.Envelope) -> bytes:
-    return identity(pae(envelope.payload_type, envelope.payload))
+def _layout_of(state: State, signed: Signed) -> Layout | None:
+    """The layout that now fits an attestation, if there is one."""
+    layout = state.labs[state.keyring[signed.signatures[0][0]].owner].layouts.get(len(signed.payload))
+    return layout if layout is not None and layout.read(signed.payload) is not None else None
 
 
-def _bytes(entry: bytes) -> bytes:
-    return entry
+def _read_by_layout(given: tuple[Layout, bytes]) -> None:
+    given[0].read(given[1])
 
 
-def _envelope(entry: bytes) -> envelope_pb2.Envelope:
-    # Kept within its entry, as the replay has it.
-    return parse_entry(entry).envelope
+def _read_entry_in_full(data: bytes) -> None:
+    read_envelope(parse_entry(data).envelope)
 
 
-_STAGES: Final[tuple[tuple[str, Callable[[Any], object]], ...]] = (
-    ("entry bytes", _decode_entry),
-    ("entry", parse_entry),
-    ("statement bytes", _decode_statement),
-    ("statement", parse_statement),
-    ("name", _name),
-)
-_GIVEN: Final[dict[str, Callable[[bytes], Any]]] = {
-    "entry bytes": _bytes,
-    "entry": _bytes,
-    "statement bytes": _envelope,
-    "statement": _envelope,
-    "name": _envelope,
-}
+def _read_in_full(signed: Signed) -> None:
+    read_statement(signed.payload_type, signed.payload)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from commitment_templates import fill
+from commitments import build_commitment
 from processes import Processes
 from site_on_disk import BRISK_TERMS, Site, found_site
 
@@ -154,12 +155,13 @@ def test_what_the_log_refuses_is_a_sentence_with_its_code(
     draft = document(tmp_path / "pause.md", "refusals")
     must("commitment", "propose", draft, *calling(site, "norland"))
     other = document(tmp_path / "other.md", "refusals", title="Another text")
-    growth = tmp_path / "growth.md"
-    growth.write_bytes(fill("growth"))
+    slow = tmp_path / "slow.md"
+    timing = {"tick": "100 d", "tolerance": "5 s", "unwitnessed": "1 h"}
+    slow.write_bytes(build_commitment("amendment", "slow", entry={"parties": 4}, timing=timing))
     stranger = document(tmp_path / "stranger.md", "stranger", second_party="atlantis")
     for words, said in (
         (("propose", other, *calling(site, "norland")), "(commitment-exists)"),
-        (("propose", growth, *calling(site, "norland")), "(bad-commitment)"),
+        (("propose", slow, *calling(site, "norland")), "(bad-commitment)"),
         (("propose", stranger, *calling(site, "norland")), "stranger.md: line "),
         (("pledge", "refusals", *calling(site, "norland"), "--document", other), "(bad-commitment)"),
         (("pledge", "refusals", *calling(site, "eastholm")), "(not-in-scope)"),

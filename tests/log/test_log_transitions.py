@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from agreements import signing_key
 from cosigner import Cosigner
 from living_acts import DELAY, Newcomer, accession, act_statements, amended_quorum, leaving
 from logsite import LogProcess, LogSite
@@ -25,12 +26,15 @@ from pacekeeper.client.errors import TemporaryFailure
 from pacekeeper.client.fetch import DirectorySource
 from pacekeeper.client.receipts import SubmitRefused, WitnessedReceipt
 from pacekeeper.client.tls import CHANNEL_OPTIONS, lab_uri, make_certificate, spki_pin, verifier_uri
-from pacekeeper.log.fsck import fsck
+from pacekeeper.log.fsck import compare, fsck
+from pacekeeper.log.restore import restore
 from pacekeeper.log.server import serve
+from pacekeeper.log.store.memory import MemoryStore
 from pacekeeper.protocol.envelope import encode
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.statements import seal
-from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
+from pacekeeper.protocol.tlog.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
+from pacekeeper.protocol.tlog.merkle import EMPTY_ROOT
 from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.v1 import log_pb2, log_pb2_grpc
 
@@ -281,6 +285,50 @@ def test_missing_transition_files_are_made_again_and_others_are_named(changed: L
     assert fsck(tmp_path / "copy/state") == ["transition/1 differs from the one in the store"]
     with pytest.raises(Refused, match="transition/1 differs"):
         serve(config, ready=stop)
+
+
+@pytest.mark.parametrize("spoil", ["nothing", "transition/2 missing", "transition/1 of others"])
+def test_a_lost_store_is_made_again_with_its_transitions(changed: LogSite, tmp_path: Path, spoil: str) -> None:
+    """SPEC transition-13, SPEC log-31: from a copy of the public files, whose changes of the verifiers have to hold."""
+    shutil.copytree(changed.directory, tmp_path / "copy")
+    shutil.copytree(changed.state / "public", tmp_path / "mirror")
+    config, mirror = tmp_path / "copy/log.toml", tmp_path / "mirror"
+    shutil.rmtree(tmp_path / "copy/state")
+    if spoil == "nothing":
+        assert restore(config, str(mirror)) == size_of(changed, "checkpoint")
+
+        def stop(_facts: dict[str, object]) -> None:
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            serve(config, ready=stop)
+        assert fsck(tmp_path / "copy/state") == []
+        for number in (1, 2):
+            name = f"transition/{number}"
+            assert (tmp_path / "copy/state/public" / name).read_bytes() == (mirror / name).read_bytes()
+        return
+    if spoil == "transition/2 missing":
+        (mirror / "transition/2").unlink()
+    else:
+        note = (mirror / "transition/1").read_bytes().decode()
+        kept = [line for line in note.split("\n") if not line.startswith(("— norland", "— sudland"))]
+        (mirror / "transition/1").write_text("\n".join(kept))
+    with pytest.raises(Refused) as refused:
+        restore(config, str(mirror))
+    assert refused.value.code is Code.UNSAFE_STATE
+    assert not (tmp_path / "copy/state/log.sqlite").exists()
+
+
+def test_a_migration_that_loses_a_transition_checkpoint_is_named() -> None:
+    """SPEC transition-6: a verifier that left cannot cosign it again."""
+    old, new = MemoryStore(), MemoryStore()
+    for note in (b"first", b"second"):
+        old.publish(note, transition=True)
+    for store in (old, new):
+        store.publish(sign_checkpoint(Checkpoint("example.org/log", 0, EMPTY_ROOT), "log", signing_key("log")))
+    new.publish(old.published() or b"")
+    assert compare(old, new) == ["of 2 transition checkpoints not all are here as they were published"]
+    assert compare(new, old) == []
 
 
 assert DELAY == "2 s"  # what the waiting above counts on

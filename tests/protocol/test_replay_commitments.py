@@ -358,3 +358,20 @@ def test_a_pledge_that_is_refused_tells_the_registry_nothing() -> None:
     assert refused.code is Code.PLEDGE_EXISTS
     assert world.state.describe() == before
     world.proved()
+
+
+@pytest.mark.parametrize(("version", "convicted"), [(2, [ViolationKind.PAUSE]), (3, [])])
+def test_a_pause_that_is_only_planned_during_an_outage_of_the_log(version: int, convicted: list[ViolationKind]) -> None:
+    """SPEC conduct-10: its beginning is put off, and version 2 judges as it always has."""
+    world = Covenant({"rules": version}, entry={"delay": "300 s", "notice": "0 s"})
+    world.covenant(world.start(1))
+    silent = world.end(5) + 50_000  # the delay would have been over with period 3
+    world.tick(silent)
+    assert world.phase() is Phase.PENDING
+    for period in range(1, 6):
+        assert isinstance(world.attest("borealis", period, {"run-1": 200}, at=silent), Applied)
+    assert [kind for kind, _ in world.kinds()] == convicted
+    world.to(silent + 500_000)
+    assert world.phase() is Phase.IN_FORCE
+    assert world.state.commitments.standing("halt").constraints_ms is not None
+    world.proved()

@@ -75,6 +75,18 @@ def test_resuming_at_another_lab_continues_the_count() -> None:
     assert convicted(world) == [("meridian/tuned", 1)]
 
 
+def test_a_resumed_run_is_judged_by_its_sum_however_little_it_adds_at_a_time() -> None:
+    """SPEC compute-7: its own compute stays far below the cap, and the account that goes over is not its first."""
+    world = world_of()
+    declare(world, "borealis", "base")
+    train(world, "borealis", 0, base=900)
+    save(world, "borealis", "base", "weights", 1, 900)
+    declare(world, "borealis", "tuned", initial="weights")
+    for period in (1, 2, 3):
+        train(world, "borealis", period, tuned=40)
+    assert convicted(world) == [("borealis/tuned", 3)]
+
+
 def test_a_named_parent_counts_as_it_was_recorded() -> None:
     """SPEC lineage-1, SPEC lineage-6: the parent trains on; the child inherits what stood at the record."""
     world = world_of()

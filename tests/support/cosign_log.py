@@ -146,6 +146,9 @@ class CosignLog(log_pb2_grpc.TransparencyLogServicer):
     async def GetStatus(self, request: Any, context: Any) -> log_pb2.GetStatusResponse:
         return log_pb2.GetStatusResponse(origin=self.world.agreement.origin, size=len(self.world.entries))
 
+    async def SubmitStream(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "a log of before there were streams")
+
     async def GetInclusionProof(self, request: Any, context: Any) -> log_pb2.GetInclusionProofResponse:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "a verifier proves by itself")
         return log_pb2.GetInclusionProofResponse()

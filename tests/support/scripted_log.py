@@ -126,6 +126,10 @@ class ScriptedLog(log_pb2_grpc.TransparencyLogServicer):
         self.spoil(response)
         return response
 
+    async def SubmitStream(self, request_iterator: Any, context: Any) -> AsyncIterator[log_pb2.SubmitResponse]:
+        async for request in request_iterator:
+            yield await self.Submit(request, context)
+
     async def Follow(self, request: log_pb2.FollowRequest, context: Any) -> AsyncIterator[log_pb2.FollowResponse]:
         for message in self.stream(request.from_index):
             yield message

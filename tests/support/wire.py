@@ -6,6 +6,8 @@ encoders never make.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -283,3 +285,25 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
     if kind == "delete":
         return data[:place] + data[place + 1 :]
     return data[:place] + bytes([data[place] ^ draw(st.integers(1, 255))]) + data[place + 1 :]
+
+
+def mutations(data: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """The same bytes with some changed: bits turned, bytes set, swapped or moved, so that most keep their length."""
+    choose = random.Random(seed)
+    for _ in range(count):
+        changed = bytearray(data)
+        for _ in range(choose.choice((1, 1, 1, 2, 3))):
+            place = choose.randrange(len(changed))
+            match choose.randrange(5):
+                case 0:
+                    changed[place] ^= 1 << choose.randrange(8)
+                case 1:
+                    changed[place] = choose.choice((0, 1, 0x7F, 0x80, 0xFF, choose.randrange(256)))
+                case 2:
+                    other = choose.randrange(len(changed))
+                    changed[place], changed[other] = changed[other], changed[place]
+                case 3 if len(changed) > 1:
+                    changed.insert(choose.randrange(len(changed)), changed.pop(place))
+                case _:
+                    changed[place : place + choose.randrange(2)] = bytes(choose.randrange(2))
+        yield bytes(changed)

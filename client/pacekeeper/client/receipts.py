@@ -190,5 +190,4 @@ def _refusal(result: log_pb2.SubmitResult) -> SubmitRefused | None:
 
 
 def _identity(data: bytes) -> bytes:
-    parsed = envelope.parse_envelope(data)
-    return envelope.identity(envelope.pae(parsed.payload_type, parsed.payload))
+    return envelope.parse_signed(data).id

@@ -10,9 +10,13 @@ answers a statement that it has already with the index that it has. What never p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from types import TracebackType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import grpc
 import grpc.aio
@@ -42,6 +46,9 @@ __all__ = [
 ]
 
 _Answer = TypeVar("_Answer")
+UNDER_WAY: Final = 4  # batches of a stream that wait for their answer; a log takes up to eight
+# How a stream ends that a log does not know, or that is written to when it has ended: gRPC then hides the reason.
+_UNSAID: Final = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL})
 _MAX_BATCH_BYTES = limits.MAX_SUBMIT_BYTES - 4_096  # room for the framing of 256 envelopes
 
 
@@ -57,6 +64,12 @@ def split_batches(envelopes: Iterable[bytes]) -> Iterator[list[bytes]]:
         size += len(data)
     if batch:
         yield batch
+
+
+def _request(envelopes: Sequence[bytes], unwitnessed: bool) -> log_pb2.SubmitRequest:
+    if not envelopes or len(envelopes) > limits.MAX_BATCH or sum(map(len, envelopes)) > _MAX_BATCH_BYTES:
+        raise ValueError(f"a batch has 1 to {limits.MAX_BATCH} envelopes and at most {_MAX_BATCH_BYTES} bytes")
+    return log_pb2.SubmitRequest(envelopes=envelopes, accept_unwitnessed=unwitnessed)
 
 
 class LogClient:
@@ -75,6 +88,7 @@ class LogClient:
         policy_at: Callable[[int], CosignaturePolicy] | None = None,
     ) -> None:
         self._address = address
+        self._name = f"the log at {address}"
         self._credentials = credentials
         self._agreement = agreement
         self._channel: grpc.aio.Channel | None = None
@@ -108,13 +122,16 @@ class LogClient:
         for no envelope or more than one batch holds (split_batches). Refused if an envelope is not one, or the log's
         answer does not prove what it says; TemporaryFailure if there was none, or the log puts us off.
         """
-        if not envelopes or len(envelopes) > limits.MAX_BATCH or sum(map(len, envelopes)) > _MAX_BATCH_BYTES:
-            raise ValueError(f"a batch has 1 to {limits.MAX_BATCH} envelopes and at most {_MAX_BATCH_BYTES} bytes")
-        request = log_pb2.SubmitRequest(envelopes=envelopes, accept_unwitnessed=unwitnessed)
+        request = _request(envelopes, unwitnessed)
         try:
             response = await self._stub().Submit(request, timeout=deadline_s)
         except grpc.aio.AioRpcError as error:
             raise self._failure(error) from None
+        return self._verified(envelopes, response, unwitnessed=unwitnessed)
+
+    def _verified(
+        self, envelopes: Sequence[bytes], response: log_pb2.SubmitResponse, *, unwitnessed: bool
+    ) -> list[Submitted]:
         try:
             return verify_answer(
                 envelopes, response, self._agreement, policy_at=self.policy_at, unwitnessed=unwitnessed
@@ -124,6 +141,46 @@ class LogClient:
             if refused.code is Code.NO_QUORUM and self._followed and claimed_size(response) > self._chain.size:
                 raise TemporaryFailure(Outage.BEHIND, refused.message) from None
             raise
+
+    async def submit_all(
+        self, batches: Iterable[Sequence[bytes]], *, unwitnessed: bool = False, deadline_s: float = 30
+    ) -> AsyncGenerator[list[Submitted], None]:
+        """Submit batch after batch over one stream; yield the outcomes of each, in order, as submit returns them.
+
+        A few batches are under way at a time, and the next is taken from the iterable when there is room for it.
+        deadline_s is for each answer. Raises as submit does; batches without an answer by then may be on the log or
+        not, and may be submitted again. With a log that has no streams, or when a stream ends without saying why, each
+        batch without an answer is a call.
+        """
+        call = self._stub().SubmitStream()
+        under_way: deque[Sequence[bytes]] = deque()
+        rest = iter(batches)
+        try:
+            for batch in chain(rest, repeat(None)):  # after the last there is nothing left but to read
+                if batch is not None:
+                    under_way.append(batch)
+                # A stream that has ended says why when it is read.
+                with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                    async with asyncio.timeout(deadline_s):
+                        await (call.done_writing() if batch is None else call.write(_request(batch, unwitnessed)))
+                if batch is not None and len(under_way) < UNDER_WAY:
+                    continue
+                if not under_way:
+                    return
+                async with asyncio.timeout(deadline_s):
+                    response = await call.read()
+                if not isinstance(response, log_pb2.SubmitResponse):
+                    raise TemporaryFailure(Outage.SERVER_ERROR, f"{self._name} ended a stream before its last answer")
+                yield self._verified(under_way.popleft(), response, unwitnessed=unwitnessed)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _UNSAID:
+                raise self._failure(error) from None
+            for batch in (*under_way, *rest):
+                yield await self.submit(batch, unwitnessed=unwitnessed, deadline_s=deadline_s)
+        except TimeoutError:
+            raise TemporaryFailure(Outage.DEADLINE_EXCEEDED, f"{self._name} did not answer in time") from None
+        finally:
+            call.cancel()
 
     async def follow(
         self,
@@ -171,4 +228,4 @@ class LogClient:
         return log_pb2_grpc.TransparencyLogStub(self._channel)
 
     def _failure(self, error: grpc.aio.AioRpcError) -> Refused | TemporaryFailure:
-        return failure_of(error, f"the log at {self._address}")
+        return failure_of(error, self._name)

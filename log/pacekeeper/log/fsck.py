@@ -34,7 +34,6 @@ from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.protocol.tlog.policy import check_checkpoint
 from pacekeeper.protocol.tlog.tiles import TilePath
 from pacekeeper.protocol.tlog.transitions import transition_path
-from pacekeeper.v1 import statements_pb2 as pb
 
 MAX_PROBLEMS = 1_000  # listed; a store that is damaged throughout needs no longer list
 
@@ -61,7 +60,7 @@ def fsck(state_directory: Path) -> list[str]:
 def compare(old: Store, new: Store) -> list[str]:
     """Return where a store differs from an older state of itself, as after a migration; the new one may have more.
 
-    SPEC log-30: a store that takes the place of another MUST hold every entry of it, byte for byte at its index, and
+    SPEC log-39: a store that takes the place of another MUST hold every entry of it, byte for byte at its index, and
     its published checkpoint or a later one.
     """
     problems: list[str] = []
@@ -85,6 +84,9 @@ def compare(old: Store, new: Store) -> list[str]:
     was, now = _published_size(old), _published_size(new)
     if now < was:
         problems.append(f"a checkpoint over {was} entries was published, here one over {now}")
+    kept, here = old.transitions(), new.transitions()
+    if here[: len(kept)] != kept:
+        problems.append(f"of {len(kept)} transition checkpoints not all are here as they were published")
     return problems
 
 
@@ -195,10 +197,9 @@ class _Check:
         for outcome in applied:
             if known.get(outcome.id) != outcome.index:
                 self.problems.append(f"the identity of entry {outcome.index} does not lead to it")
-            statement = outcome.statement
-            if isinstance(statement, (pb.ComputeAttestation, pb.Gap, pb.Correction)):
+            if outcome.slot is not None:
                 self._slots += 1
-                if self._store.slot(statement.lab, statement.link.sequence) != outcome.index:
+                if self._store.slot(*outcome.slot) != outcome.index:
                     self.problems.append(f"the sequence number of entry {outcome.index} does not lead to it")
 
     def _find_checkpoints(self, founding: Agreement) -> None:

@@ -1,33 +1,23 @@
-"""The TransparencyLog service: submissions, proofs, status and the stream of published entries.
-
-A submission is answered with a receipt that proves something: inclusion proofs in a checkpoint that the quorum has
-cosigned, or, for who asked not to wait, a promise under the log's signature. Never with a bare index.
-"""
+"""The TransparencyLog service: who calls, and what is answered; submissions are answered in submissions.py."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import Final
 
-from pacekeeper.client.rpc import TEMPORARY, abort
+from pacekeeper.client.rpc import abort
 from pacekeeper.log.cosign import CosignStreams
 from pacekeeper.log.peers import Context, Peers
 from pacekeeper.log.published import Prover, PublishedTree
-from pacekeeper.log.sequencer import Outcome, Sequenced
 from pacekeeper.log.store.port import Store
+from pacekeeper.log.submissions import Submissions
 from pacekeeper.log.witnessing import Witnessing
 from pacekeeper.log.writer import Writer
-from pacekeeper.protocol import limits
 from pacekeeper.protocol.envelope import parse_entry
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.keys import SigningKey
-from pacekeeper.protocol.statements import seal
 from pacekeeper.v1 import log_pb2, log_pb2_grpc
-from pacekeeper.v1 import statements_pb2 as pb
 
-MAX_WAIT_S: Final = 60.0  # for a quorum, whatever the caller's deadline
-_ANSWER_MARGIN: Final = 0.9  # of the caller's deadline is waited, so that the answer still reaches it
 STREAM_BYTES: Final = 1_048_576  # entries in one message
 STREAM_ENTRIES: Final = 1_024
 
@@ -42,64 +32,35 @@ class LogService(log_pb2_grpc.TransparencyLogServicer):
         store: Store,
         peers: Peers,
         streams: CosignStreams,
-        statement_key: Callable[[], SigningKey],
+        submissions: Submissions,
         origin: str,
-        fingerprint: bytes,
     ) -> None:
         self._writer = writer
         self._witnessing = witnessing
         self._store = store
         self._peers = peers
         self._streams = streams
-        self._key = statement_key
+        self._submissions = submissions
         self._origin = origin
-        self._fingerprint = fingerprint
         self._prover = Prover()
 
     async def Submit(self, request: log_pb2.SubmitRequest, context: Context) -> log_pb2.SubmitResponse:  # noqa: N802
         uri = await self._peers.identify(context)
         try:
             with self._peers.call(uri):
-                envelopes = list(request.envelopes)  # once: each reading of the field copies the bytes
-                _check_batch(envelopes)
-                outcomes = await self._writer.submit(uri, envelopes)
-                for outcome in outcomes:
-                    if isinstance(outcome, Refused) and outcome.code in TEMPORARY:
-                        raise outcome
-                if request.accept_unwitnessed:
-                    return self._accepted(outcomes)
-                return await self._witnessed(outcomes, context)
+                return await self._submissions.answer(uri, request, context.time_remaining())
         except Refused as refused:
             await abort(context, refused)
 
-    def _accepted(self, outcomes: Sequence[Outcome]) -> log_pb2.SubmitResponse:
-        """SPEC log-19: an answer before publication MUST be an Acceptance signed by the log's statement key."""
-        response = log_pb2.SubmitResponse()
-        promise = pb.Acceptance(agreement=self._fingerprint)
-        for outcome in outcomes:
-            _set_result(response.results.add(), outcome)
-            if isinstance(outcome, Sequenced):
-                entry = promise.entries.add()
-                entry.index, entry.id, entry.sequenced_at_ms, _ = outcome
-        if promise.entries:
-            response.acceptance.CopyFrom(seal(promise, [self._key()]))
-        return response
-
-    async def _witnessed(self, outcomes: Sequence[Outcome], context: Context) -> log_pb2.SubmitResponse:
-        """SPEC log-20: an answer with a checkpoint MUST have the quorum's cosignatures and a proof for each entry."""
-        size = max((outcome.index + 1 for outcome in outcomes if isinstance(outcome, Sequenced)), default=0)
-        tree: PublishedTree | None = None
-        if size > 0:
-            left = context.time_remaining()
-            wait_s = MAX_WAIT_S if left is None else min(MAX_WAIT_S, left * _ANSWER_MARGIN)
-            tree = await self._witnessing.wait_published(size, wait_s)
-        response = log_pb2.SubmitResponse(checkpoint=tree.note if tree else b"")
-        for outcome in outcomes:
-            result = response.results.add()
-            _set_result(result, outcome)
-            if tree is not None and isinstance(outcome, Sequenced):
-                result.sequenced.inclusion_proof.extend(self._prover.prove(outcome.index, tree))
-        return response
+    async def SubmitStream(  # type: ignore[override]  # noqa: N802  a coroutine that reads and writes
+        self, request_iterator: AsyncIterator[log_pb2.SubmitRequest], context: Context
+    ) -> None:
+        uri = await self._peers.identify(context)
+        try:
+            with self._peers.call(uri):
+                await self._submissions.serve(uri, request_iterator, context)
+        except Refused as refused:
+            await abort(context, refused)
 
     async def Follow(  # noqa: N802
         self, request: log_pb2.FollowRequest, context: Context
@@ -184,20 +145,3 @@ def _checkpoints(tree: PublishedTree, position: int, shown: int) -> list[tuple[i
     """
     ahead = [(size, note) for size, note in tree.transitions if size >= position and size > shown]
     return [*ahead, (tree.size, tree.note)]
-
-
-def _check_batch(envelopes: Sequence[bytes]) -> None:
-    if not envelopes:
-        raise Refused(Code.MALFORMED, "a submission has at least one envelope")
-    if len(envelopes) > limits.MAX_BATCH or sum(map(len, envelopes)) > limits.MAX_SUBMIT_BYTES:
-        allowed = f"{limits.MAX_BATCH} envelopes and {limits.MAX_SUBMIT_BYTES} bytes"
-        raise Refused(Code.TOO_LARGE, f"a submission has at most {allowed}")
-
-
-def _set_result(result: log_pb2.SubmitResult, outcome: Outcome) -> None:
-    """Fill in a result in place: a message made apart and then added is copied, field by field."""
-    if isinstance(outcome, Refused):
-        result.refusal.code, result.refusal.message = outcome.code, outcome.message
-        return
-    sequenced = result.sequenced
-    sequenced.index, _, sequenced.sequenced_at_ms, sequenced.duplicate = outcome

@@ -16,19 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from pacekeeper.log.store.port import Slot
 from pacekeeper.protocol import keys, limits
-from pacekeeper.protocol.envelope import Signed, encode, frame_entry, parse_envelope, read_envelope
+from pacekeeper.protocol.envelope import Signed, encode, frame_entry, parse_envelope, parse_signed, read_envelope
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay import State, admit
+from pacekeeper.protocol.replay import State, admit, chain
 from pacekeeper.protocol.statements import parse_statement, seal
 from pacekeeper.protocol.units import format_duration, format_time
 from pacekeeper.v1 import log_pb2
 from pacekeeper.v1 import statements_pb2 as pb
-
-_CHAINED: Final = (pb.ComputeAttestation, pb.Gap, pb.Correction)  # the statements that take a lab's sequence number
 
 
 class Voice(Protocol):
@@ -110,9 +108,12 @@ class Sequencer:
             self._tick(plan)
         for data in submissions:
             try:
-                plan.outcomes.append(self._take(plan, data, read_envelope(parse_envelope(data))))
+                outcome = self._take(plan, data, parse_signed(data))
             except Refused as refused:
-                plan.outcomes.append(refused)
+                outcome = refused
+            if isinstance(outcome, Refused):
+                outcome.with_traceback(None)  # or it holds all submissions of this step until it is told
+            plan.outcomes.append(outcome)
         return plan
 
     def halt_reason(self, now_ms: int, conditions: Conditions) -> Refused | None:
@@ -200,9 +201,8 @@ class Sequencer:
         index = applied.index
         plan.entries.append(entry)
         plan.ids.append(signed.id)
-        statement = applied.statement
-        if isinstance(statement, _CHAINED):
-            plan.slots.append(Slot(statement.lab, statement.link.sequence, index))
+        if applied.slot is not None:
+            plan.slots.append(Slot(*applied.slot, index))
         return Sequenced(index, signed.id, time_ms)
 
     def _note_conflict(self, plan: Plan, data: bytes) -> None:
@@ -213,7 +213,7 @@ class Sequencer:
         """
         envelope = parse_envelope(data)
         statement = parse_statement(envelope)
-        assert isinstance(statement, _CHAINED)
+        assert isinstance(statement, chain.CHAINED)
         lab, sequence = statement.lab, statement.link.sequence
         here = next((slot.index for slot in plan.slots if slot.lab == lab and slot.sequence == sequence), None)
         first = self._find_slot(lab, sequence) if here is None else here

@@ -22,6 +22,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
+from pacekeeper.client.collector import settle
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.tls import SERVER_OPTIONS, PeerCheck, changing_server_credentials
 from pacekeeper.client.web import WebServer, bind
@@ -42,6 +43,7 @@ from pacekeeper.log.sequencer import Sequencer
 from pacekeeper.log.settings import LogFiles, load_files
 from pacekeeper.log.store.port import Batch, Head, Store
 from pacekeeper.log.store.sqlite import SqliteStore
+from pacekeeper.log.submissions import Submissions
 from pacekeeper.log.voice import StatementKeys
 from pacekeeper.log.witnesses import Witnesses
 from pacekeeper.log.witnessing import Witnessing, oldest_unpublished_ms
@@ -106,6 +108,7 @@ async def _serve(files: LogFiles, mark: HeadMark, ready: Callable[[dict[str, obj
     try:
         mark.refuse_older(store.head())
         log = _Log(files, store, mark)
+        settle()
         await log.run(ready)
     finally:
         store.close()
@@ -162,9 +165,8 @@ class _Log:
             store,
             peers,
             streams,
-            lambda: voice.key_for(sequencer.state),
+            Submissions(self._writer, self._witnessing, lambda: voice.key_for(sequencer.state), agreement.fingerprint),
             agreement.origin,
-            agreement.fingerprint,
         )
         self._public = PublicLog(self._published, agreement.origin, agreement.fingerprint)
         self._stop = asyncio.Event()

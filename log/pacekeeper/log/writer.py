@@ -86,6 +86,10 @@ class Writer:
 
     async def submit(self, caller: str, envelopes: Sequence[bytes]) -> list[Outcome]:
         """Return one outcome for each envelope once all that were sequenced are durable. Refused(overloaded, ...)."""
+        return await self.enqueue(caller, envelopes)
+
+    def enqueue(self, caller: str, envelopes: Sequence[bytes]) -> asyncio.Future[list[Outcome]]:
+        """As submit, but return as soon as the envelopes are queued; what was queued before comes before them."""
         size = sum(map(len, envelopes))
         if self._stopping:
             raise Refused(Code.OVERLOADED, "the log is stopping")
@@ -103,7 +107,7 @@ class Writer:
         self._queued[caller] += len(envelopes)
         self._queued_bytes += size
         self._wake.set()
-        return await request.answer
+        return request.answer
 
     def nudge(self) -> None:
         """Have the conditions looked at again now."""

@@ -79,6 +79,7 @@ class Reader:
         self.log_ms = seen.log_ms if seen is not None else 0
         self.heard_ms = clock.monotonic_ms()
         self.caught_up = False
+        self.news = asyncio.Event()  # set whenever something was read; whoever waits clears it
         self.problem = "the log has not been read yet"
 
     @property
@@ -131,6 +132,7 @@ class Reader:
             self._take(batch)
             self._copy.keep(batch)
             self._arrive(target)
+            self.news.set()
             await asyncio.sleep(0)  # meters are answered while a long log is read
         self.problem = "the log ended its stream"
 

@@ -39,6 +39,11 @@ class TransparencyLogStub(object):
                 request_serializer=pacekeeper_dot_v1_dot_log__pb2.SubmitRequest.SerializeToString,
                 response_deserializer=pacekeeper_dot_v1_dot_log__pb2.SubmitResponse.FromString,
                 _registered_method=True)
+        self.SubmitStream = channel.stream_stream(
+                '/pacekeeper.v1.TransparencyLog/SubmitStream',
+                request_serializer=pacekeeper_dot_v1_dot_log__pb2.SubmitRequest.SerializeToString,
+                response_deserializer=pacekeeper_dot_v1_dot_log__pb2.SubmitResponse.FromString,
+                _registered_method=True)
         self.Follow = channel.unary_stream(
                 '/pacekeeper.v1.TransparencyLog/Follow',
                 request_serializer=pacekeeper_dot_v1_dot_log__pb2.FollowRequest.SerializeToString,
@@ -66,6 +71,14 @@ class TransparencyLogServicer(object):
 
     def Submit(self, request, context):
         """Submits a batch. Idempotent: the same statement gives the same index again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitStream(self, request_iterator, context):
+        """The same, batch after batch over one stream: one response for each request, in order. A batch that Submit would
+        refuse as a whole ends the stream, after the responses to those before it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,6 +116,11 @@ def add_TransparencyLogServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
+                    request_deserializer=pacekeeper_dot_v1_dot_log__pb2.SubmitRequest.FromString,
+                    response_serializer=pacekeeper_dot_v1_dot_log__pb2.SubmitResponse.SerializeToString,
+            ),
+            'SubmitStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.SubmitStream,
                     request_deserializer=pacekeeper_dot_v1_dot_log__pb2.SubmitRequest.FromString,
                     response_serializer=pacekeeper_dot_v1_dot_log__pb2.SubmitResponse.SerializeToString,
             ),
@@ -152,6 +170,33 @@ class TransparencyLog(object):
             request,
             target,
             '/pacekeeper.v1.TransparencyLog/Submit',
+            pacekeeper_dot_v1_dot_log__pb2.SubmitRequest.SerializeToString,
+            pacekeeper_dot_v1_dot_log__pb2.SubmitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pacekeeper.v1.TransparencyLog/SubmitStream',
             pacekeeper_dot_v1_dot_log__pb2.SubmitRequest.SerializeToString,
             pacekeeper_dot_v1_dot_log__pb2.SubmitResponse.FromString,
             options,

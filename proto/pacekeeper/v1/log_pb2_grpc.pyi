@@ -35,6 +35,10 @@ class TransparencyLogStub:
     def __new__(cls, channel: _aio.Channel) -> TransparencyLogAsyncStub: ...
     Submit: _grpc.UnaryUnaryMultiCallable[_log_pb2.SubmitRequest, _log_pb2.SubmitResponse]
     """Submits a batch. Idempotent: the same statement gives the same index again."""
+    SubmitStream: _grpc.StreamStreamMultiCallable[_log_pb2.SubmitRequest, _log_pb2.SubmitResponse]
+    """The same, batch after batch over one stream: one response for each request, in order. A batch that Submit would
+    refuse as a whole ends the stream, after the responses to those before it.
+    """
     Follow: _grpc.UnaryStreamMultiCallable[_log_pb2.FollowRequest, _log_pb2.FollowResponse]
     """Streams published entries from an index on, each batch followed by the checkpoint that covers it."""
     Cosign: _grpc.StreamStreamMultiCallable[_log_pb2.CosignRequest, _log_pb2.CosignResponse]
@@ -48,6 +52,10 @@ class TransparencyLogAsyncStub(TransparencyLogStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Submit: _aio.UnaryUnaryMultiCallable[_log_pb2.SubmitRequest, _log_pb2.SubmitResponse]  # type: ignore[assignment]
     """Submits a batch. Idempotent: the same statement gives the same index again."""
+    SubmitStream: _aio.StreamStreamMultiCallable[_log_pb2.SubmitRequest, _log_pb2.SubmitResponse]  # type: ignore[assignment]
+    """The same, batch after batch over one stream: one response for each request, in order. A batch that Submit would
+    refuse as a whole ends the stream, after the responses to those before it.
+    """
     Follow: _aio.UnaryStreamMultiCallable[_log_pb2.FollowRequest, _log_pb2.FollowResponse]  # type: ignore[assignment]
     """Streams published entries from an index on, each batch followed by the checkpoint that covers it."""
     Cosign: _aio.StreamStreamMultiCallable[_log_pb2.CosignRequest, _log_pb2.CosignResponse]  # type: ignore[assignment]
@@ -64,6 +72,16 @@ class TransparencyLogServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_log_pb2.SubmitResponse, _abc.Awaitable[_log_pb2.SubmitResponse]]:
         """Submits a batch. Idempotent: the same statement gives the same index again."""
+
+    @_abc_1.abstractmethod
+    def SubmitStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_log_pb2.SubmitRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_log_pb2.SubmitResponse], _abc.AsyncIterator[_log_pb2.SubmitResponse]]:
+        """The same, batch after batch over one stream: one response for each request, in order. A batch that Submit would
+        refuse as a whole ends the stream, after the responses to those before it.
+        """
 
     @_abc_1.abstractmethod
     def Follow(

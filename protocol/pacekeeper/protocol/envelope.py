@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from pacekeeper.protocol import limits
@@ -20,6 +21,8 @@ from pacekeeper.v1 import envelope_pb2
 
 PAYLOAD_TYPE_PREFIX: Final = "application/vnd.pacekeeper.v1."
 
+_TOPS: Final = 0x80_80_80_80_80_80  # of six bytes, the topmost bits
+_TOPS_OF_SIX: Final = 0x00_80_80_80_80_80  # and how they are in a number of six
 _new: Final = tuple.__new__  # a NamedTuple's own constructor costs twice as much, and here every entry passes
 
 
@@ -102,6 +105,11 @@ def read_envelope(envelope: envelope_pb2.Envelope) -> Signed:
     return _new(Signed, (payload_type, payload, pairs, message, hashlib.sha256(message).digest()))
 
 
+def parse_signed(data: bytes) -> Signed:
+    """As read_envelope of parse_envelope, at a third of the cost for nearly all envelopes."""
+    return (len(data) <= limits.MAX_ENVELOPE_BYTES and _slice(data, 0)) or read_envelope(parse_envelope(data))
+
+
 def encode_entry(sequenced_at_ms: int, envelope: envelope_pb2.Envelope) -> bytes:
     """Serialize an entry in canonical form: the bytes of the Merkle leaf."""
     return envelope_pb2.Entry(sequenced_at_ms=sequenced_at_ms, envelope=envelope).SerializeToString(deterministic=True)
@@ -125,8 +133,75 @@ def parse_entry(data: bytes) -> envelope_pb2.Entry:
 
 def read_entry(data: bytes) -> tuple[int, Signed]:
     """As parse_entry, but return the log time and what the envelope holds, each part read once."""
+    # Nearly every entry has a time of six bytes and, after its tag, an envelope's length of two.
+    size = len(data)
+    if 10 < size <= limits.MAX_ENTRY_BYTES and data[0] == 0x08 and data[7] == 0x12:
+        packed, low, high = int.from_bytes(data[1:7], "little"), data[8], data[9]
+        if (
+            packed & _TOPS == _TOPS_OF_SIX
+            and data[6]
+            and low >= 0x80 > high > 0
+            and low - 0x80 + (high << 7) == size - 10
+        ):
+            signed = _slice(data, 10)
+            if signed is not None:
+                return _time_ms(packed), signed
     entry = _parse_entry(data)
     return entry.sequenced_at_ms, read_envelope(entry.envelope)
+
+
+def _slice(data: bytes, at: int) -> Signed | None:
+    """Read the envelope that begins there and ends with the bytes; None for any but the commonest kind.
+
+    That is one with a single signature, whose end is then 102 bytes with every length known, and a payload of at most
+    16,383 bytes. SPEC envelope-3: each length is compared with what it MUST be, in its shortest form, and each tag; an
+    envelope that passes is the canonical one. What is anything else is left to a full reading, which says so.
+    """
+    tail = len(data) - 102
+    if tail < at + 3 or data[tail : tail + 4] != b"\x1a\x64\x0a\x20" or data[tail + 36 : tail + 38] != b"\x12\x40":
+        return None
+    start = at + 3 + data[at + 1]
+    kind = _kind(data[at:start])
+    if kind is None or start + 1 >= tail:
+        return None
+    length = data[start]
+    start += 1
+    if length >= 0x80:
+        high = data[start]
+        if not 0 < high < 0x80:
+            return None
+        length += (high << 7) - 0x80
+        start += 1
+    if length != tail - start or length == 0:
+        return None
+    payload = data[start:tail]
+    payload_type, head = kind
+    message = b"%b%d %b" % (head, length, payload)
+    signatures = [(data[tail + 4 : tail + 36], data[tail + 38 :])]
+    return _new(Signed, (payload_type, payload, signatures, message, hashlib.sha256(message).digest()))
+
+
+@lru_cache(maxsize=64)
+def _kind(data: bytes) -> tuple[str, bytes] | None:
+    """Return a payload type and how its PAE begins, from its field and the tag of the one after it."""
+    if len(data) < 4 or data[0] != 0x0A or data[1] != len(data) - 3 or data[1] >= 0x80 or data[-1] != 0x12:
+        return None
+    try:
+        return data[2:-1].decode(), b"DSSEv1 %d %b " % (data[1], data[2:-1])
+    except UnicodeDecodeError:
+        return None
+
+
+def _time_ms(packed: int) -> int:
+    """Return the number whose six bytes, of seven bits each, these are."""
+    return (
+        (packed & 0x7F)
+        | (packed >> 1 & 0x3F80)
+        | (packed >> 2 & 0x1FC000)
+        | (packed >> 3 & 0xFE00000)
+        | (packed >> 4 & 0x7F0000000)
+        | (packed >> 5 & 0x3F800000000)
+    )
 
 
 def _parse_entry(data: bytes) -> envelope_pb2.Entry:

@@ -51,6 +51,14 @@ class Reading(NamedTuple):
     parts: list[int]
 
 
+class AttestationReading(NamedTuple):
+    """An attestation, each field read once: whose it is, its place in the chain, and the account."""
+
+    lab: str
+    link: LinkReading
+    account: Reading
+
+
 class RecordReading(NamedTuple):
     """The same for a checkpoint record: amount and margin of the estimate that counts, the widest of every method."""
 

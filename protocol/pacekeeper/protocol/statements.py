@@ -18,6 +18,7 @@ from pacekeeper.protocol.commitments.statements import CHECKS as COMMITMENT_CHEC
 from pacekeeper.protocol.envelope import PAYLOAD_TYPE_PREFIX, Signed, Signer, sign_envelope
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.readings import (
+    AttestationReading,
     LinkReading,
     Reading,
     RecordReading,
@@ -127,10 +128,11 @@ def _read_account_of(statement: pb.ComputeAttestation | pb.Correction, size: int
     return read_account(statement.account, size)
 
 
-def _check_attestation(statement: pb.ComputeAttestation, size: int) -> tuple[LinkReading, Reading]:
+def _check_attestation(statement: pb.ComputeAttestation, size: int) -> AttestationReading:
     _check_agreement_name(statement.agreement)
-    _check_id(statement.lab, "lab")
-    return read_link(statement.link), _read_account_of(statement, size)
+    lab = statement.lab
+    _check_id(lab, "lab")
+    return AttestationReading(lab, read_link(statement.link), _read_account_of(statement, size))
 
 
 def _check_gap(statement: pb.Gap, _size: int) -> LinkReading:

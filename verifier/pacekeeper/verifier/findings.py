@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import structlog
 
@@ -17,7 +17,7 @@ from pacekeeper.protocol import keys
 from pacekeeper.protocol.envelope import encode, identity, pae, parse_envelope
 from pacekeeper.protocol.evidence import recheck
 from pacekeeper.protocol.replay import Applied, Void
-from pacekeeper.protocol.statements import parse_statement, seal
+from pacekeeper.protocol.statements import parse_statement, payload_type, seal
 from pacekeeper.protocol.text import printable
 from pacekeeper.v1 import log_pb2
 from pacekeeper.v1 import statements_pb2 as pb
@@ -31,6 +31,7 @@ MAX_FINDINGS: Final = 4_096  # a log that lets in more void entries is convicted
 MAX_WAITING: Final = 65_536  # pieces of evidence about entries that are not cosigned yet
 MAX_RELAYED: Final = 64  # those of them that carry a relayed envelope, which may be large
 _ENTRY_CHECKS: Final = (voids.check_entry, disagreement.check_entry)
+_FINDING: Final = payload_type(pb.Finding)
 _log = structlog.get_logger()
 
 
@@ -64,8 +65,8 @@ class Findings:
 
     def observe(self, outcome: Applied | Void) -> None:
         """Run the checks on one replayed entry."""
-        if isinstance(outcome, Applied) and isinstance(outcome.statement, pb.Finding):
-            if outcome.statement.party == self._party:
+        if isinstance(outcome, Applied) and outcome.signed.payload_type == _FINDING:
+            if cast(pb.Finding, outcome.statement).party == self._party:
                 self._wait(Waiting(outcome.index, pb.Evidence()))
             return
         for check in _ENTRY_CHECKS:

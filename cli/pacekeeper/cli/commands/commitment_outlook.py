@@ -139,7 +139,7 @@ def simulate(
     from pacekeeper.cli.commitments.planning import first_consequences_ms, parse_moment, plan
     from pacekeeper.client.bundle import load_bundle
     from pacekeeper.protocol.commitments.simulate import foresee
-    from pacekeeper.protocol.replay.state import members_of
+    from pacekeeper.protocol.replay.participants import members_of
 
     agreement = load_bundle(bundle).agreement
     terms, members = check_document(document, agreement), members_of(agreement)

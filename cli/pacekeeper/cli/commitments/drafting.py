@@ -18,7 +18,7 @@ from pacekeeper.protocol.documents.lint import Problem
 from pacekeeper.protocol.documents.template import placeholders
 from pacekeeper.protocol.limits import MAX_DOCUMENT_BYTES
 from pacekeeper.protocol.replay.acts import KINDS
-from pacekeeper.protocol.replay.state import members_of
+from pacekeeper.protocol.replay.participants import members_of
 from pacekeeper.protocol.units import format_time
 
 # What a first draft can begin with where --sample is given: round figures that go together, and nobody's proposal.

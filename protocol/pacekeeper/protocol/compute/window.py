@@ -7,6 +7,8 @@ it, and each of those is returned to be judged again.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
 
 
@@ -75,8 +77,9 @@ class SlidingWindow:
 
     def forget_before(self, period: int) -> None:
         """Drop values that only windows ending before period contain; they are kept in order of arrival."""
-        values = self._values
-        while values and (oldest := next(iter(values))) <= period - self.length:
+        values, last = self._values, period - self.length
+        # One look along the dict for all: each new one would pass over whatever was deleted at its beginning.
+        for oldest in list(takewhile(last.__ge__, values)):
             del values[oldest]
 
     def _total(self, end: int) -> Bounds:

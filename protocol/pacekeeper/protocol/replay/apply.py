@@ -18,22 +18,33 @@ from pacekeeper.protocol.documents.agreement import compile_agreement
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.envelope import Signed, identity, pae, read_entry
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.readings import AttestationReading
 from pacekeeper.protocol.replay import chain, commitments, declarations, key_life
 from pacekeeper.protocol.replay.deadlines import advance
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import FindingEntry, State, Verify
-from pacekeeper.protocol.statements import parse_statement, read_statement
+from pacekeeper.protocol.statements import STATEMENTS, parse_statement, read_statement
 from pacekeeper.v1 import statements_pb2 as pb
 
 
 @dataclass(slots=True)
 class Applied:
-    """An entry that took effect: leaf index, statement identity, the statement, and the violations it brought out."""
+    """An entry that took effect.
+
+    index, id: its leaf index and its statement's identity. violations: those that it brought out. slot: the lab and the
+    sequence number that it takes in the lab's chain; None if it is not part of one.
+    """
 
     index: int
     id: bytes
-    statement: Message
+    signed: Signed
     violations: list[Violation]
+    slot: tuple[str, int] | None
+
+    @property
+    def statement(self) -> Message:
+        """The statement. It is parsed anew at each look, without a check since it was admitted: most never look."""
+        return STATEMENTS[self.signed.payload_type].FromString(self.signed.payload)
 
 
 @dataclass(slots=True)
@@ -149,10 +160,32 @@ def admit(state: State, signed: Signed, sequenced_at_ms: int, *, verify: Verify 
 
 
 def _apply_statement(state: State, signed: Signed, verify: Verify, found: list[Violation]) -> Applied:
+    if signed.payload_type == _ATTESTATION:
+        said = _read_alike(state, signed)
+        if said is not None:
+            _check_signer(state, signed, _ATTESTED, said.lab, verify)
+            chain.apply_attestation(state, None, signed.id, found, said)
+            return Applied(state.size, signed.id, signed, found, (said.lab, said.link.sequence))
     statement, reading = read_statement(signed.payload_type, signed.payload)
     effect = _authorise(state, signed, statement, verify)
     effect(state, statement, signed.id, found, reading)
-    return Applied(state.size, signed.id, statement, found)
+    if isinstance(reading, AttestationReading):
+        state.labs[reading.lab].learn(signed.payload, reading)
+    slot = (statement.lab, statement.link.sequence) if isinstance(statement, chain.CHAINED) else None
+    return Applied(state.size, signed.id, signed, found, slot)
+
+
+def _read_alike(state: State, signed: Signed) -> AttestationReading | None:
+    """Read an attestation by the layout of an earlier one of the lab that has this key; None if that does not fit.
+
+    One that fits names its agreement and its lab as the earlier one did.
+    """
+    authority = state.keyring.get(signed.signatures[0][0])
+    lab = state.labs.get(authority.owner) if authority is not None else None
+    layout = lab.layouts.get(len(signed.payload)) if lab is not None else None
+    if layout is None or layout.agreement != state.agreement.fingerprint:
+        return None
+    return layout.read(signed.payload)
 
 
 def _authorise(state: State, signed: Signed, statement: Message, verify: Verify) -> Effect:
@@ -171,6 +204,12 @@ def _authorise(state: State, signed: Signed, statement: Message, verify: Verify)
     if isinstance(statement, pb.KeyRotation):
         key_life.authorise_rotation(state, signed, statement, verify)
         return rule.effect
+    owner = getattr(statement, rule.owner_field) if rule.owner_field else rule.role
+    _check_signer(state, signed, rule, owner, verify)
+    return rule.effect
+
+
+def _check_signer(state: State, signed: Signed, rule: Rule, owner: str, verify: Verify) -> None:
     signatures = signed.signatures
     key_id, signature = signatures[0]
     authority = state.keyring.get(key_id) or key_life.outgoing(state, key_id)
@@ -178,7 +217,6 @@ def _authorise(state: State, signed: Signed, statement: Message, verify: Verify)
         raise key_life.not_in_force(state, key_id)
     if len(signatures) != 1:
         raise Refused(Code.WRONG_ROLE, "this statement takes exactly one signature")
-    owner = getattr(statement, rule.owner_field) if rule.owner_field else rule.role
     if authority.owner != owner or (
         authority.role != rule.role and authority.role not in _SPEAK_FOR.get(rule.role, ())
     ):
@@ -187,7 +225,6 @@ def _authorise(state: State, signed: Signed, statement: Message, verify: Verify)
         raise Refused(Code.WRONG_ROLE, f'the key of {authority.role} "{authority.owner}" may not sign this')
     if not verify(authority.public_key, signed.message, signature):
         raise Refused(Code.BAD_SIGNATURE, f'signature of {authority.role} "{authority.owner}" does not verify')
-    return rule.effect
 
 
 def _check_tick(state: State, statement: pb.Tick) -> None:
@@ -215,6 +252,7 @@ def _apply_finding(state: State, statement: pb.Finding, _id: bytes, _found: list
 
 
 _TICK: Final = "application/vnd.pacekeeper.v1.Tick"
+_ATTESTATION: Final = "application/vnd.pacekeeper.v1.ComputeAttestation"
 
 Effect = Callable[..., None]
 
@@ -235,10 +273,12 @@ class Rule(NamedTuple):
     effect: Effect
 
 
+_ATTESTED: Final = Rule("lab", "lab", chain.apply_attestation)
+
 _RULES_1: Final[dict[type[Message], Rule]] = {
     pb.Tick: Rule("log", "", _apply_tick),
     pb.RunDeclaration: Rule("lab", "lab", declarations.apply_declaration),
-    pb.ComputeAttestation: Rule("lab", "lab", chain.apply_attestation),
+    pb.ComputeAttestation: _ATTESTED,
     pb.Gap: Rule("lab", "lab", chain.apply_gap),
     pb.Correction: Rule("lab", "lab", chain.apply_correction),
     pb.CheckpointRecord: Rule("lab", "lab", declarations.apply_record),

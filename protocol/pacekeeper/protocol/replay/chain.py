@@ -8,33 +8,35 @@ after the period has closed still takes its place, since its number can never be
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Final
 
-from pacekeeper.protocol.compute.bounds import interval
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.readings import LinkReading, Reading
+from pacekeeper.protocol.readings import AttestationReading, LinkReading, Reading
 from pacekeeper.protocol.replay.caps import judge_runs, judge_windows
 from pacekeeper.protocol.replay.conduct import judge_conduct
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.labs import Account, LabState
 from pacekeeper.protocol.replay.measures import forget_measures, judge_measures
 from pacekeeper.protocol.replay.state import State
+from pacekeeper.protocol.units import PPM
 from pacekeeper.v1 import statements_pb2 as pb
 
+CHAINED: Final = (pb.ComputeAttestation, pb.Gap, pb.Correction)  # the statements that take a lab's sequence number
 _SWEEP: Final = 8  # attestations of a lab between two looks for what can be dropped
 
 
 def apply_attestation(
     state: State,
-    statement: pb.ComputeAttestation,
+    _statement: pb.ComputeAttestation | None,
     statement_id: bytes,
     found: list[Violation],
-    reading: tuple[LinkReading, Reading],
+    reading: AttestationReading,
 ) -> None:
     """The account of a period, in order or filling a gap."""
-    lab = state.labs[statement.lab]
-    link, said = reading
+    name, link, said = reading
+    lab = state.labs[name]
     _check_link(state, lab, link)
     period = said.period
     in_order = period == lab.next_period
@@ -124,6 +126,8 @@ def apply_correction(
 
 def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
     sequence, previous, as_of = link
+    if sequence == lab.sequence + 1 and previous == lab.head and lab.as_of <= as_of <= state.size:
+        return
     # SPEC chain-1: sequence numbers of a lab MUST go up by one, and each MUST be used once.
     if sequence != lab.sequence + 1:
         if sequence <= lab.sequence:
@@ -133,8 +137,7 @@ def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
     if previous != lab.head:
         raise Refused(Code.BROKEN_LINK, f"previous is not the identity of sequence {lab.sequence}")
     # SPEC chain-3: as_of MUST be no tree size to come, and not before that of the lab's statement before.
-    if not lab.as_of <= as_of <= state.size:
-        raise Refused(Code.BAD_AS_OF, f"as_of is not between {lab.as_of} and {state.size}")
+    raise Refused(Code.BAD_AS_OF, f"as_of is not between {lab.as_of} and {state.size}")
 
 
 def _check_over(state: State, lab: LabState, period: int) -> None:
@@ -191,8 +194,15 @@ def _make_account(
 ) -> tuple[Account, _Changes]:
     """Return the account of a period, and what its runs get by it."""
     _, figures, margins, used_ms, training_ms, figures_ms, chips, splits, _ = said
-    check_margins(state, margins, said.period, link.as_of)
-    if splits and splits[-1] >= state.agreement.calendar.period_ms:
+    agreement = state.agreement
+    # Accounts that are read by a layout share the margins of the one that it was made of.
+    if lab.margins is not margins or lab.margins_under is not agreement:
+        check_margins(state, margins, said.period, link.as_of)
+        # What passed only because it was amended, or is about a closed period, is looked at each time.
+        if _within(margins, agreement.margins):
+            lab.margins, lab.margins_under = margins, agreement
+    period_ms = agreement.calendar.period_ms
+    if splits and splits[-1] >= period_ms:
         raise Refused(Code.BAD_FIELD, "an account is split outside its period")
     changes: _Changes = []
     low = high = 0
@@ -202,12 +212,12 @@ def _make_account(
         # SPEC lineage-3: compute and checkpoints MUST be of a run that the lab has declared.
         if run is None:
             raise Refused(Code.UNKNOWN_RUN, f'lab {lab.id} has not declared run "{name}"')
-        least, most = interval(amount, margin_ppm)
-        changes.append((run, least, most))
-        low += least
-        high += most
+        spread = -(-amount * margin_ppm // PPM)  # bounds.interval, without making one
+        changes.append((run, amount - spread, amount + spread))
+        low += amount - spread
+        high += amount + spread
     # SPEC chain-8: chip-time by category MUST add up to the pools' capacity, and that of training to the runs' sum.
-    if used_ms != chips * state.agreement.calendar.period_ms or training_ms != figures_ms:
+    if used_ms != chips * period_ms or training_ms != figures_ms:
         raise Refused(Code.DOES_NOT_ADD_UP, "chip-time does not add up to the pools' capacity or to the runs")
     return Account(statement_id, state.size, figures, low, high), changes
 
@@ -215,6 +225,7 @@ def _make_account(
 def _count(
     state: State, lab: LabState, period: int, changes: _Changes, total: tuple[int, int], found: list[Violation]
 ) -> None:
+    wanting = False
     for run, low, high in changes:
         run.low += low
         run.high += high
@@ -222,8 +233,11 @@ def _count(
         records = run.records
         if records and records[-1].period > period:
             _check_records(state, run, period, found)
+        # Up to there judge_runs has nothing to say to a run without ancestors: nearly always, so it is not asked.
+        if run.high > run.clear_to or run.parents:
+            wanting = True
     judge_windows(state, lab.id, period, total, found)
-    if changes:
+    if wanting:
         judge_runs(state, [run for run, _, _ in changes], period, found)
 
 
@@ -253,13 +267,13 @@ def _forget(state: State, lab: LabState) -> None:
     if lab.attested % _SWEEP:
         return
     accounts = lab.accounts
-    closed = -1
-    while accounts and state.is_closed(period := next(iter(accounts))):
-        account = accounts.pop(period)
-        if state.kept_periods:
-            lab.least[period], lab.most[period] = account.low, account.high
-        closed = max(closed, period)
-    if closed >= 0:
+    # One look along the dict for all: each new one would pass over whatever was deleted at its beginning.
+    closed = list(takewhile(state.is_closed, accounts))
+    if closed:
+        for period in closed:
+            account = accounts.pop(period)
+            if state.kept_periods:
+                lab.least[period], lab.most[period] = account.low, account.high
         for watch in state.watches[lab.id]:
-            watch.window.forget_before(closed)
-        forget_measures(state, lab, closed)
+            watch.window.forget_before(max(closed))
+        forget_measures(state, lab, max(closed))

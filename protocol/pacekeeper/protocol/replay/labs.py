@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, interval
 from pacekeeper.protocol.compute.lineage import Run
+from pacekeeper.protocol.documents.agreement import Agreement
+from pacekeeper.protocol.layouts import Layout, learn_layout
+from pacekeeper.protocol.readings import AttestationReading
+
+_MAX_LAYOUTS: Final = 8  # of one lab: sizes vary by a few bytes where a number's length does
 
 
 @dataclass(slots=True)
@@ -43,6 +49,9 @@ class LabState:
     waiting. last_period: the last whose account it owes, once its party has left the agreement. least, most: period ->
     bounds of all compute in a closed one, as far back as a growth limit may look (two, since numbers are nothing that
     the garbage collector looks at).
+    sizes: of attestations that were read in full lately -> whether it is worth learning the layout of another. layouts:
+    size -> how an attestation of that size is read without parsing it. margins, margins_under: those of its last
+    account, and the agreement that was found to allow them. The last four change nothing but a replay's speed.
     """
 
     id: str
@@ -64,6 +73,10 @@ class LabState:
     missing: set[int] = field(default_factory=set)
     least: dict[int, int] = field(default_factory=dict)
     most: dict[int, int] = field(default_factory=dict)
+    sizes: dict[int, bool] = field(default_factory=dict)
+    layouts: dict[int, Layout] = field(default_factory=dict)
+    margins: dict[int, int] | None = None
+    margins_under: Agreement | None = None
 
     def owes(self, period: int) -> bool:
         """Whether the account of a period is one that it gives."""
@@ -76,3 +89,22 @@ class LabState:
             return Bounds(account.low, account.high)
         low = self.least.get(period)
         return None if low is None else Bounds(low, self.most[period])
+
+    def learn(self, payload: bytes, said: AttestationReading) -> None:
+        """Note an attestation that took effect and was read in full; from the second of a size on, its layout.
+
+        SPEC envelope-6: what is kept for a short cut MUST be bounded for each lab.
+        """
+        size = len(payload)
+        if size not in self.sizes:
+            self.sizes[size] = True
+            if len(self.sizes) > _MAX_LAYOUTS:
+                oldest = next(iter(self.sizes))
+                del self.sizes[oldest]
+                self.layouts.pop(oldest, None)
+        elif self.sizes[size]:
+            layout = learn_layout(payload, said)
+            if layout is None:
+                self.sizes[size] = False
+            else:
+                self.layouts[size] = layout

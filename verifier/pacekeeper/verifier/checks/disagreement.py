@@ -16,9 +16,12 @@ def check_entry(outcome: Applied | Void) -> list[pb.Evidence]:
 
     SPEC verifier-21: two estimates of one figure that exclude each other MUST become a finding about the lab.
     """
-    if isinstance(outcome, Void) or not isinstance(outcome.statement, pb.ComputeAttestation | pb.Correction):
+    if isinstance(outcome, Void):
+        return []
+    statement = outcome.statement
+    if not isinstance(statement, pb.ComputeAttestation | pb.Correction):
         return []
     return [
         pb.Evidence(disagreement=pb.DisagreementEvidence(index=outcome.index, run=run))
-        for run in disagreeing_runs(outcome.statement.account)
+        for run in disagreeing_runs(statement.account)
     ]
