@@ -15,6 +15,7 @@ from commitments import build_commitment
 from processes import Processes
 from site_on_disk import BRISK_TERMS, Site, found_site
 
+from pacekeeper.client.submit import LogClient
 from pacekeeper.protocol.units import format_time
 
 Run = Callable[..., Any]
@@ -101,6 +102,37 @@ def test_two_parties_pledge_and_lift_a_pause(must: Must, pacekeeper: Run, site: 
     said = must("commitment", "lift", "mutual-pause", *calling(site, "sudland"))
     assert "ended: lifted" in said
     assert "now ended (lifted)" in waiting_status(must, site, "mutual-pause", "now ended")
+
+
+def test_acts_and_status_share_a_copy_of_the_log(
+    must: Must, pacekeeper: Run, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SPEC copy-3, SPEC cli-17: what one has read, the others do not fetch; damage is said and changes no answer."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = tmp_path / "cache/pacekeeper" / site.agreement.fingerprint.hex()
+    draft = document(tmp_path / "pause.md", "from-a-copy")
+    must("commitment", "propose", draft, *calling(site, "norland"), "--no-cache")
+    assert not copy.exists()
+    asked = []
+    real = LogClient.follow
+
+    def follow(self: LogClient, from_index: int = 0, **more: Any) -> Any:
+        asked.append(from_index)
+        return real(self, from_index, **more)
+
+    monkeypatch.setattr(LogClient, "follow", follow)
+    must("commitment", "pledge", "from-a-copy", *calling(site, "norland"))
+    must("commitment", "pledge", "from-a-copy", *calling(site, "sudland"))
+    assert asked[0] == 0
+    assert asked[1] > 0
+    status = ("commitment", "status", "from-a-copy", site.url, "--fingerprint", copy.name, "--jobs", "0", "--json")
+    bound = {pledge["participant"] for pledge in json.loads(must(*status))[0]["pledges"] if pledge["bound_ms"]}
+    assert bound == {"norland", "sudland"}
+    (copy / "head").write_bytes((copy / "head").read_bytes()[:-1])
+    told = pacekeeper(*status)
+    assert told.err.count("is damaged") == 1
+    assert {pledge["participant"] for pledge in json.loads(told.out)[0]["pledges"]} == bound
+    assert "damaged" not in pacekeeper(*status).err
 
 
 def test_a_withdrawal_before_entry_is_at_once(must: Must, pacekeeper: Run, site: Site, tmp_path: Path) -> None:

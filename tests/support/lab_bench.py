@@ -22,6 +22,7 @@ import grpc
 from participants import Participants, make_participants
 from scripted_log import ScriptedLog, statement_id
 
+from pacekeeper.client.cache import open_cache
 from pacekeeper.client.keyfiles import write_private
 from pacekeeper.client.submit import LogClient
 from pacekeeper.client.tls import lab_uri
@@ -156,7 +157,8 @@ class AdmittingLog(ScriptedLog):
 
     async def GetStatus(self, request: log_pb2.GetStatusRequest, context: Any) -> log_pb2.GetStatusResponse:
         size = len(self.entries)
-        return log_pb2.GetStatusResponse(origin=self.origin, size=size, published_size=size)
+        note = self.checkpoint(size)
+        return log_pb2.GetStatusResponse(origin=self.origin, size=size, published_size=size, checkpoint=note)
 
     def mine(self, kind: type[Any]) -> list[Any]:
         """Statements of one kind that were admitted, in the log's order."""
@@ -231,6 +233,7 @@ class Bench:
         self.permits: Permits
         self.changes: Changes
         self.client: LogClient
+        self.said: list[str] = []  # of the copy of the log
         self._reading: asyncio.Task[None] | None = None
 
     @classmethod
@@ -262,7 +265,8 @@ class Bench:
         keys = open_lab_keys(settings.key, settings.next_key, settings.lab.key, successors=True)
         path = settings.state / "journal"
         self.book = open_book(path, self.agreement.fingerprint, settings.lab.id, keys, clock)
-        self.reader = Reader(self.book, self.client, settings.lab, clock)
+        copy = open_cache(settings.log_copy, self.agreement.fingerprint, self.said.append)
+        self.reader = Reader(self.book, self.client, settings.lab, clock, copy)
         self.desk = Desk(self.book, settings, Terms(settings, self.reader), clock)
         self.outbox = Outbox(self.book, self.client, clock)
         self.keeper = Keeper(self.book, self.desk, self.reader, settings, clock)

@@ -26,6 +26,7 @@ import pacekeeper.client  # noqa: F401  sets what must stand in the environment 
 import grpc
 import structlog
 
+from pacekeeper.client.cache import open_cache
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import read_private
 from pacekeeper.client.submit import LogClient
@@ -147,7 +148,8 @@ class LabNode:
         self._settings = settings
         self._book = book
         self._clock = clock
-        self._reader = Reader(book, log, settings.lab, clock)
+        copy = open_cache(settings.log_copy, settings.agreement.fingerprint, _warn)
+        self._reader = Reader(book, log, settings.lab, clock, copy)
         self._terms = Terms(settings, self._reader)
         self._desk = Desk(book, settings, self._terms, clock)
         self._outbox = Outbox(book, log, clock)
@@ -291,6 +293,10 @@ class LabNode:
         return (
             [text for text in said if text] + refused + incomplete + list(self._catchup.problems.values())[:_MAX_SHOWN]
         )
+
+
+def _warn(sentence: str) -> None:
+    _log.warning(printable(sentence))
 
 
 def _announce(path: Path, facts: dict[str, object]) -> None:

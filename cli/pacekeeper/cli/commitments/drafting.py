@@ -150,6 +150,14 @@ def _not_admitted(document: bytes, agreement: Agreement | None) -> list[Problem]
     return []
 
 
+def compile_document(path: Path) -> Commitment:
+    """Return what a document says by itself, whoever the members are. ConfigError names the file and the line."""
+    try:
+        return compile_commitment(read_document(path))
+    except DocumentError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
 def check_document(path: Path, agreement: Agreement) -> Commitment:
     """Return what a document says, for an agreement's founding members. ConfigError names the file and the line."""
     try:

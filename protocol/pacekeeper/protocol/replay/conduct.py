@@ -177,7 +177,8 @@ def fall_due(
         conduct = state.conduct.get((commitment, subject))
         stands = is_exceeded(state, commitment, subject, period) if conduct is None else period in conduct.exceeding
         if stands:
-            state.commitments.breach(subject, index, due_ms, commitment)
+            armed = state.agreement.rules_version > 2
+            state.commitments.breach(subject, index, due_ms, commitment, armed=armed)
             commitments.follow_up(state)
         return
     commitment = kind.removeprefix(_UNDECIDED)

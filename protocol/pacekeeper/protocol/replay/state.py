@@ -262,7 +262,7 @@ class State:
 
     def _describe_commitments(self) -> dict[str, object]:
         return {
-            "registry": self.commitments.describe(),
+            "registry": self.commitments.describe(reasons=self.agreement.rules_version > 2),
             "conduct": {
                 f"{commitment} {subject}": [
                     sorted(conduct.spent.items()),
