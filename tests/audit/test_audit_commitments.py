@@ -115,6 +115,70 @@ def test_a_rate_that_is_exceeded_is_put_into_words(run_audit: Audit, tmp_path: P
     assert "borealis used 1.01e11 FLOP in period 2, where halt allows 1e11 FLOP" in report
 
 
+def test_growth_limits_are_told_with_how_each_lab_stands(run_audit: Audit, tmp_path: Path) -> None:
+    """SPEC audit-17, SPEC commitments-67."""
+    terms = {"window": "2 periods", "baseline": "2 periods", "growth": "10 %", "floor": "1e11 FLOP", "debt": "100 %"}
+    world = PledgedWorld(measure={"growth": terms})
+    world.agreed(world.start(1))
+    for period, amount in ((1, 0), (2, 600), (3, 61)):
+        world.to(world.end(period))
+        world.attest("borealis", period, {"run-1": amount})
+    assert lab_standing(world.state, "borealis") == "IN BREACH OF A COMMITMENT"
+    result = run_audit(PublishedLog(world, tmp_path))
+    lines = told(result)
+    assert (
+        "growth-exceeded: borealis used 6.61e11 FLOP by period 3, more than the 6.6e11 FLOP that halt allows its window"
+    ) in lines
+    assert lines[-2:] == [
+        "compute of 2 periods at most 10 % over the 2 periods before, and 1e11 FLOP in any case; "
+        "100 % of an overrun is owed",
+        "borealis, periods 2 to 3: 6.61e11 FLOP used of 6.6e11 FLOP, exceeded",
+    ]
+    [halt] = export(result)["record"]["commitments"]
+    assert [one["kind"] for one in halt["violations"]] == ["growth-exceeded"]
+
+
+def test_a_growth_limit_left_undecided_is_put_into_words(run_audit: Audit, tmp_path: Path) -> None:
+    """SPEC audit-17."""
+    terms = {"window": "1 period", "baseline": "1 period", "growth": "10 %", "floor": "1e11 FLOP"}
+    world = PledgedWorld(measure={"growth": terms})
+    world.agreed(world.start(1))
+    for period, margin in ((1, 0), (2, 50_000), (3, 0)):
+        world.to(world.end(period))
+        world.attest("borealis", period, {"run-1": 100 if period == 2 else 0}, margin_ppm=margin)
+    world.to(world.agreement.fill_in_ms(2) + 1)
+    assert (
+        "growth-unresolved: borealis left its window of halt with period 2 undecided until it closed: 9.5e10 FLOP to "
+        "1.05e11 FLOP used, and perhaps no more than 1e11 FLOP allowed"
+    ) in write_report(run_audit(PublishedLog(world, tmp_path)))
+
+
+def test_caps_by_commitment_are_told_with_their_outcomes(run_audit: Audit, tmp_path: Path) -> None:
+    """SPEC audit-17, SPEC commitments-67: the violation is in the commitment's story, under its cap."""
+    caps = [
+        {"id": "lab-cap", "kind": "lab", "limit": "1e11 FLOP", "window": "2 periods"},
+        {"id": "run-cap", "kind": "run", "limit": "1e13 FLOP"},
+    ]
+    world = PledgedWorld(measure={"cap": caps})
+    world.agreed(world.start(1))
+    for period, amount in ((1, 0), (2, 101)):
+        world.to(world.end(period))
+        world.attest("borealis", period, {"run-1": amount})
+    assert lab_standing(world.state, "borealis") == "OVER A CAP, IN BREACH OF A COMMITMENT"
+    result = run_audit(PublishedLog(world, tmp_path))
+    lines = told(result)
+    assert (
+        "lab-cap-exceeded: borealis used 1.01e11 FLOP over 1e11 FLOP (halt/lab-cap) in the window that ends with 2"
+    ) in lines
+    assert lines[-3:] == [
+        "Cap lab-cap: each lab in 2 periods together may use 1e11 FLOP: 0 within, 1 exceeded, 0 indeterminate",
+        "borealis: exceeded, 1.01e11 FLOP",
+        "Cap run-cap: each run with its ancestors may use 1e13 FLOP: 1 within, 0 exceeded, 0 indeterminate",
+    ]
+    [halt] = export(result)["record"]["commitments"]
+    assert [one["kind"] for one in halt["violations"]] == ["lab-cap-exceeded"]
+
+
 def test_an_account_that_was_not_split_is_put_into_words(run_audit: Audit, tmp_path: Path) -> None:
     """SPEC audit-17."""
     world = PledgedWorld()

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from key_world import KeyWorld
 from pledged_world import PledgedWorld
 from world import World
 
 from pacekeeper.cli.commitments.acting import Reading, check_fresh
-from pacekeeper.cli.commitments.statements import parse_values
+from pacekeeper.cli.commitments.caller import Caller
+from pacekeeper.cli.commitments.statements import parse_values, proposal
 from pacekeeper.client.errors import ConfigError, TemporaryFailure
 from pacekeeper.client.follow import VerifiedBatch
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.keys import SigningKey
+from pacekeeper.protocol.replay import Applied
 from pacekeeper.protocol.tlog.merkle import Frontier
 
 Run = Callable[..., Any]
@@ -72,6 +76,43 @@ def test_a_log_out_of_reach_is_temporary(pacekeeper: Run, site: Any) -> None:
     assert "cannot be reached" in outcome.err
 
 
+def caller(files: dict[Path, SigningKey], *roles: str, who: str | None = None) -> Caller:
+    """Somebody with these key files; the connection is not used here."""
+    return Caller(None, None, files, roles, who)  # type: ignore[arg-type]
+
+
+def test_of_two_key_files_the_one_in_force_signs() -> None:
+    """SPEC cli-16: by the log, and not by the agreement's document."""
+    world = KeyWorld()
+    first, second = Path("lab.key"), Path("lab.next.key")
+    old, new = world.key("lab", "borealis"), world.next_key("lab", "borealis")
+    files = {first: old, second: new}
+    assert caller(files, "party", "lab").signer(world.state) == (old, "borealis")
+    assert isinstance(world.rotate("lab", "borealis"), Applied)
+    assert caller(files, "party", "lab").signer(world.state) == (new, "borealis")
+    for found, roles, who, said in [
+        ({first: old}, ("lab",), None, r"lab.key is key 1 of lab borealis, which entry \d+ retired"),
+        ({second: new}, ("party",), None, "is the key of lab borealis; this takes a party's"),
+        ({second: new}, ("lab",), "meridian", 'is the key of lab borealis, not of "meridian"'),
+        ({first: world.next_key("lab", "borealis")}, ("lab",), None, "is no key of this agreement"),
+    ]:
+        with pytest.raises(Refused, match=said) as refused:
+            caller(found, *roles, who=who).signer(world.state)
+        assert refused.value.code == Code.UNSAFE_STATE
+
+
+def test_a_replacement_of_another_key_than_the_next_is_not_proposed(tmp_path: Path) -> None:
+    """It could be pledged to, and then have no effect: what the log lets in, the command need not."""
+    world = KeyWorld()
+    path = tmp_path / "keys.md"
+    path.write_bytes(world.replacement(("lab", "borealis", 2)))
+    assert proposal(path)(world.state, "norland").DESCRIPTOR.name == "Commitment"
+    world.rotate("lab", "borealis")
+    path.write_bytes(world.replacement(("lab", "borealis", 2)))
+    with pytest.raises(ConfigError, match="the next key of lab borealis is its number 3, not 2"):
+        proposal(path)(world.state, "norland")
+
+
 async def batches(entries: Sequence[bytes]) -> AsyncIterator[VerifiedBatch]:
     for index, entry in enumerate(entries):
         yield VerifiedBatch(index, (entry,), None, Frontier())  # type: ignore[arg-type]  # nobody looks at it here
@@ -80,7 +121,7 @@ async def batches(entries: Sequence[bytes]) -> AsyncIterator[VerifiedBatch]:
 async def test_reading_replays_up_to_a_size() -> None:
     world = PledgedWorld()
     world.agreed(world.start(1))
-    reading = Reading(world.agreement, batches(world.entries))
+    reading = Reading(world.agreement, lambda _policy: batches(world.entries))
     assert (await reading.reach(3)).size == 3
     state = await reading.reach(len(world.entries))
     assert state.digest() == world.state.digest()
@@ -101,7 +142,7 @@ async def test_a_log_of_another_agreement_is_not_believed() -> None:
     """SPEC cli-17."""
     other = World(title="Another agreement")
     with pytest.raises(Refused) as refused:
-        await Reading(World().agreement, batches(other.entries)).reach(1)
+        await Reading(World().agreement, lambda _policy: batches(other.entries)).reach(1)
     assert refused.value.code == Code.WRONG_AGREEMENT
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from commitment_templates import fill
+from commitments import build_commitment
 from vectors import ROOT
 
 from pacekeeper.cli.commitments.foresight import describe_collapse
@@ -162,3 +163,24 @@ def test_a_search_that_was_cut_says_so() -> None:
     assert list(describe_collapse(Collapse((), complete=True))) == ["nobody's"]
     many = [frozenset({f"lab-{number}"}) for number in range(100)]
     assert "and 60 sets more, which --json lists" in list(describe_collapse(Collapse(tuple(many), complete=True)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("growth", ["compute of 30 periods at most 5 % over the 90 periods before, and 1e22 FLOP in any case"]),
+        ("cap", ["Cap extra: each lab in 30 periods together may use 1e24 FLOP"]),
+    ],
+)
+def test_a_simulation_tells_what_gates_would_be_told_of_growth_limits_and_caps(
+    must: Must, founding: Any, tmp_path: Path, kind: str, told: list[str]
+) -> None:
+    """SPEC commitments-67, SPEC commitments-40."""
+    path = tmp_path / "measure.md"
+    path.write_bytes(build_commitment(kind, "measure"))
+    bundle = founding.root / "bundle"
+    pledges = [part for party in ("norland", "sudland") for part in ("--pledge", party)]
+    until = ("--until", "2026-02-01T00:00:00Z")
+    said = must("commitment", "simulate", path, "--bundle", bundle, *pledges, *FROM, *until, "--json")
+    gates = json.loads(said)["gates"]
+    assert [seen["told"] for seen in gates["borealis"]] == [["nothing is constrained"], told]

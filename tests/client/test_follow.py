@@ -16,6 +16,7 @@ from pacekeeper.protocol import envelope
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.statements import seal
 from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
+from pacekeeper.protocol.tlog.transitions import PolicyChain
 from pacekeeper.v1 import log_pb2, statements_pb2
 
 CALLER = verifier_uri("norland")
@@ -38,8 +39,8 @@ def feed(log: ScriptedLog, messages: list[log_pb2.FollowResponse], start: int = 
     frontier = Frontier()
     for entry in log.entries[:start]:
         frontier.append(leaf_hash(entry))
-    follower = Follower(log.people.agreement.policy(), frontier)
-    return [batch for batch in map(follower.feed, messages) if batch is not None]
+    follower = Follower(PolicyChain(log.people.agreement.policy()), frontier)
+    return [batch for message in messages for batch in follower.feed(message)]
 
 
 async def test_a_stream_is_followed_to_its_end_and_taken_up_again(people: Participants, log: ScriptedLog) -> None:
@@ -85,8 +86,9 @@ def test_entries_wait_for_the_checkpoint_that_covers_them(log: ScriptedLog) -> N
         [cover(log, 7), cover(log, 10), log.batch(0, 9)],
         [cover(log, 4), cover(log, 7), log.batch(0, 9)],
     ]:
-        [batch] = feed(log, messages)
-        assert batch.entries == tuple(log.entries[:7])
+        batches = feed(log, messages)
+        batch = batches[-1]
+        assert [entry for one in batches for entry in one.entries] == log.entries[:7]
         assert batch.frontier.root() == log.tree.root(7)
         assert batch.checkpoint.checkpoint.size == 7
 
@@ -148,10 +150,10 @@ def test_another_history_is_noticed(people: Participants, log: ScriptedLog) -> N
     frontier = Frontier()
     for entry in log.entries[:3]:
         frontier.append(leaf_hash(entry))
-    follower = Follower(people.agreement.policy(), frontier)
-    assert follower.feed(other.batch(3, 6)) is None
+    follower = Follower(PolicyChain(people.agreement.policy()), frontier)
+    assert list(follower.feed(other.batch(3, 6))) == []
     with pytest.raises(Refused) as caught:
-        follower.feed(cover(other, 6))
+        list(follower.feed(cover(other, 6)))
     assert caught.value.code is Code.BAD_PROOF
 
 

@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 from agreements import signing_key
 from google.protobuf.message import DecodeError
+from key_world import KeyWorld
 from participants import Participants
 from scripted_log import TIME_MS, ScriptedLog, statement_id
 
 from pacekeeper.client import rpc
 from pacekeeper.client.errors import Outage, TemporaryFailure
-from pacekeeper.client.receipts import verify_answer
+from pacekeeper.client.receipts import check_acceptance, verify_answer
 from pacekeeper.client.submit import Accepted, LogClient, SubmitRefused, WitnessedReceipt, split_batches
 from pacekeeper.client.tls import LOG_URI, lab_uri, make_certificate, server_credentials
 from pacekeeper.protocol import envelope, limits
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay import Applied
 from pacekeeper.protocol.statements import seal
 from pacekeeper.protocol.tlog.receipt import check_receipt, parse_receipt
 from pacekeeper.v1 import log_pb2, statements_pb2
@@ -433,3 +435,15 @@ async def test_an_impostor_is_named_as_one(people: Participants, log: ScriptedLo
             await client.submit([tick(people, 100)])
         assert caught.value.code is Code.WRONG_NETWORK_PIN
     assert len(log.entries) == 5
+
+
+def test_a_promise_is_judged_by_the_statement_key_in_force() -> None:
+    """SPEC transport-16: after the log's key was followed by another, the agreement in force has that one."""
+    world = KeyWorld()
+    promise = statements_pb2.Acceptance(agreement=world.agreement.fingerprint)
+    assert isinstance(world.rotate("log", "log"), Applied)
+    by_new = envelope.encode(seal(promise, [world.key("log", "log")]))
+    by_old = envelope.encode(seal(promise, [world.key("log", "log", 1)]))
+    assert check_acceptance(by_new, world.state.agreement) == {}
+    with pytest.raises(Refused, match="not signed by the log's statement key"):
+        check_acceptance(by_old, world.state.agreement)

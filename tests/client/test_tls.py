@@ -441,3 +441,10 @@ def test_a_certificate_with_another_key_than_pinned_is_not_trusted() -> None:
 def test_a_private_service_without_clients_is_a_mistake(people: Participants) -> None:
     with pytest.raises(ValueError, match="at least one"):
         server_credentials(*people.identities[LOG_URI], [])
+
+
+def test_an_address_that_no_resolver_takes_is_only_unreachable() -> None:
+    """An accession's address is whoever's wish; asking there must not end who asks."""
+    with pytest.raises(TemporaryFailure) as failure:
+        fetch_certificate(f"{'a' * 64}.example:7", VERIFIER, bytes(32), deadline_s=1)
+    assert failure.value.code == Outage.UNREACHABLE

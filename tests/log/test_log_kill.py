@@ -14,37 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cosigner import Cosigner
+from log_invariants import Recorder, check_invariants
 from logsite import LogProcess, LogSite
-from participants import Participants, make_participants
+from participants import make_participants
 
 from pacekeeper.client.receipts import Accepted, WitnessedReceipt
 from pacekeeper.client.submit import LogClient, TemporaryFailure
 from pacekeeper.client.tls import lab_uri
-from pacekeeper.log.fsck import fsck
-from pacekeeper.log.store.sqlite import SqliteStore
-from pacekeeper.protocol.envelope import encode, frame_entry, parse_entry
-from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
-from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
-from pacekeeper.protocol.tlog.note import parse_note
+from pacekeeper.protocol.envelope import frame_entry
 from pacekeeper.protocol.tlog.receipt import check_receipt, parse_receipt
 
 KILLS = int(os.environ.get("PACEKEEPER_KILLS", "5"))
 SEED = int(os.environ.get("PACEKEEPER_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 LABS = ("borealis", "meridian")
-
-
-class Recorder(Cosigner):
-    """A cosigner that keeps every checkpoint it was asked to cosign."""
-
-    def __init__(self, checkpoints: dict[int, set[bytes]], people: Participants, party: str, address: str) -> None:
-        super().__init__(people, party, address)
-        self.checkpoints = checkpoints
-
-    async def _cosign(self, call: object, note: bytes) -> None:
-        checkpoint = parse_checkpoint(parse_note(note).text)
-        self.checkpoints.setdefault(checkpoint.size, set()).add(checkpoint.root)
-        await super()._cosign(call, note)
 
 
 class Load:
@@ -80,24 +62,6 @@ class Load:
         return self.site.declaration(lab, f"run-{self.count}")
 
 
-def _check(site: LogSite, load: Load, checkpoints: dict[int, set[bytes]]) -> None:
-    """FAULTS, invariants 1 to 4."""
-    assert fsck(site.state) == []
-    store = SqliteStore(site.state / "log.sqlite", read_only=True)
-    entries = [entry for batch in store.batches() for entry in batch.entries]
-    store.close()
-    for data, (index, time_ms) in load.acknowledged.items():
-        assert entries[index] == frame_entry(time_ms, data), f"acknowledged entry {index} is not at its index"
-    statements = [encode(parse_entry(entry).envelope) for entry in entries]
-    assert len(set(statements)) == len(statements), "no statement is on the log twice"
-    tree = Frontier()
-    for size, leaf in enumerate(hash_leaves(entries), 1):
-        tree.append(leaf)
-        # One size, one root, and every checkpoint that was ever signed is of this tree: all are consistent.
-        assert checkpoints.get(size, {tree.root()}) == {tree.root()}
-    assert max(checkpoints, default=0) <= len(entries)
-
-
 @pytest.mark.timeout(120 + 10 * KILLS)
 async def test_nothing_acknowledged_is_lost_when_the_log_is_killed_at_any_moment(
     tmp_path: Path, record_property: Callable[[str, object], None]
@@ -122,7 +86,7 @@ async def test_nothing_acknowledged_is_lost_when_the_log_is_killed_at_any_moment
             for _ in range(KILLS):
                 before = len(load.acknowledged)
                 await _load_and_kill(site, load, log, rng)
-                await asyncio.to_thread(_check, site, load, checkpoints)
+                await asyncio.to_thread(check_invariants, site.state, load.acknowledged, checkpoints)
                 assert len(load.acknowledged) > before, "the load went on between two kills"
                 log = await asyncio.to_thread(site.start, port)
             async with site.client(lab_uri(LABS[0]), log) as client:
@@ -134,7 +98,7 @@ async def test_nothing_acknowledged_is_lost_when_the_log_is_killed_at_any_moment
                     assert again.index == index
     finally:
         log.kill()
-    _check(site, load, checkpoints)
+    check_invariants(site.state, load.acknowledged, checkpoints)
     policy = people.agreement.policy()
     for data, receipt in load.receipts[:: max(1, len(load.receipts) // 50)]:
         entry = frame_entry(receipt.sequenced_at_ms, data)

@@ -14,6 +14,7 @@ import pytest
 from agreements import signing_key
 
 from pacekeeper.client import web
+from pacekeeper.log.edge import Edge
 from pacekeeper.log.files import PublicFiles
 from pacekeeper.log.http import PublicLog
 from pacekeeper.log.published import PublishedTree
@@ -88,6 +89,26 @@ async def test_checkpoint_tiles_and_bundles_are_served_with_their_lifetimes(site
     assert (await site.get("/tile/entries/001.p/3")).body == encode_bundle(ENTRIES[256:259])
     assert (await site.get("/tile/entries/000.p/7")).body == encode_bundle(ENTRIES[:7])
     assert (await site.get("/tile/1/000.p/1")).status == 200
+
+
+async def test_transition_checkpoints_are_served_for_ever(tmp_path: Path) -> None:
+    """SPEC transition-10: by their canonical paths, and none that there is not."""
+    bound = web.bind("127.0.0.1", 0)
+    edge = Edge().snapshot()
+    tree = PublishedTree(9, b"note", edge, PublicFiles(tmp_path), ((3, b"first"), (7, b"second")))
+    server = web.WebServer(PublicLog(lambda: tree, "example.org/log", bytes(32)), bound)
+    task = asyncio.create_task(server.run())
+    site = Site(bound.getsockname()[1], tree)
+    for number, body in ((1, b"first"), (2, b"second")):
+        answer = await site.get(f"/transition/{number}")
+        assert (answer.status, answer.body) == (200, body)
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert "immutable" in answer.headers["cache-control"]
+    for path in ("0", "3", "01", "", "1/", "1.p/1", "%31", "../checkpoint", "99999999999999999999"):
+        answer = await site.get(f"/transition/{path}")
+        assert (answer.status, answer.headers["cache-control"]) == (404, "no-store"), path
+    server.stop()
+    await task
 
 
 async def test_head_has_the_length_and_no_body(site: Site) -> None:

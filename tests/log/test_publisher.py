@@ -166,3 +166,36 @@ def test_an_edge_has_the_root_of_the_tree_at_every_size() -> None:
         edge.extend([entry], lambda _tile, _data: None)
         reference.append(leaf_hash(entry))
         assert edge.root() == reference.root()
+
+
+def test_a_transition_checkpoint_is_in_place_before_the_checkpoint_file_and_never_changes(tmp_path: Path) -> None:
+    """SPEC transition-6, SPEC transition-7: made again where it is missing, and a stop where it differs."""
+    shop = Shop(tmp_path)
+    head = shop.grow(3)
+    tree = shop.publisher.publish(shop.publisher.prepare(head), transition=True)
+    late = tree.note + b"one line more"
+    assert shop.publisher.republish(tree, late).transitions == ((3, tree.note),)
+    path = tmp_path / "transition/1"
+    assert (path.read_bytes(), shop.store.transitions()) == (tree.note, [tree.note])
+    assert (tmp_path / "checkpoint").read_bytes() == late
+    path.unlink()
+    Publisher(shop.store, shop.files, ORIGIN, KEY).restore([(3, tree.note)])
+    assert path.read_bytes() == tree.note
+    path.write_bytes(late)
+    with pytest.raises(Refused, match="transition/1 differs") as refused:
+        Publisher(shop.store, shop.files, ORIGIN, KEY).restore([(3, tree.note)])
+    assert refused.value.code is Code.UNSAFE_STATE
+    assert path.read_bytes() == late
+
+
+def test_a_failure_between_the_two_leaves_the_old_checkpoint_file(tmp_path: Path) -> None:
+    """SPEC transition-6: who sees the new checkpoint finds the transition; the reverse is only early."""
+    shop = Shop(tmp_path)
+    shop.grow(3)
+    first = shop.publish()
+    head = shop.grow(2)
+    (tmp_path / "transition").write_bytes(b"in the way")
+    with pytest.raises(Refused) as refused:
+        shop.publisher.publish(shop.publisher.prepare(head), transition=True)
+    assert refused.value.code is Code.UNSAFE_STATE
+    assert (tmp_path / "checkpoint").read_bytes() == first.note

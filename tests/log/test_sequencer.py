@@ -7,7 +7,9 @@ from typing import Any
 
 from world import World
 
+from pacekeeper.client.successors import KeyFiles
 from pacekeeper.log.sequencer import Conditions, Plan, Sequenced, Sequencer
+from pacekeeper.log.voice import StatementKeys
 from pacekeeper.protocol.envelope import PAYLOAD_TYPE_PREFIX, encode, parse_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import Void, apply, genesis
@@ -27,7 +29,10 @@ class Bench:
         self.slots: dict[tuple[str, int], int] = {}
         self.entries = list(self.world.entries)
         self.sequencer = Sequencer(
-            genesis(self.world.entries[0]), self.world.keys.log_statement, self._known, self._slot
+            genesis(self.world.entries[0]),
+            StatementKeys(KeyFiles([self.world.keys.log_statement])),
+            self._known,
+            self._slot,
         )
         self.start = self.world.agreement.calendar.epoch_ms
 

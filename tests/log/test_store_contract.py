@@ -48,6 +48,7 @@ def test_a_new_store_is_empty(store: Store) -> None:
     assert store.published() is None
     assert store.read(0, 10, 1000) == []
     assert list(store.batches()) == []
+    assert store.root_at(0) is None
     assert store.counts() == (0, 0)
 
 
@@ -64,6 +65,11 @@ def test_what_was_committed_is_read_back_across_batches(store: Store) -> None:
         (2, [b"ccc"]),
         (3, [b"d", b"e" * 65_535, b""]),
     ]
+
+
+def test_the_root_after_each_batch_is_found_by_its_size(store: Store) -> None:
+    _fill(store, [b"a", b"b"], [b"c"])
+    assert [store.root_at(size) for size in range(5)] == [None, None, _id(b"ab"), _id(b"c"), None]
 
 
 def test_identities_lead_to_their_indices(store: Store) -> None:
@@ -122,6 +128,17 @@ def test_the_published_note_is_replaced(store: Store) -> None:
     store.publish(b"one")
     store.publish(b"two")
     assert store.published() == b"two"
+
+
+def test_transition_checkpoints_are_kept_in_order_whatever_is_published_after(store: Store) -> None:
+    """SPEC transition-6."""
+    assert store.transitions() == []
+    store.publish(b"one")
+    store.publish(b"two", transition=True)
+    store.publish(b"two with more lines")
+    store.publish(b"three")
+    store.publish(b"four", transition=True)
+    assert (store.published(), store.transitions()) == (b"four", [b"two", b"four"])
 
 
 def test_a_batch_without_entries_or_with_a_wrong_head_cannot_be_made() -> None:

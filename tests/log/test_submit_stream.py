@@ -29,7 +29,7 @@ from pacekeeper.v1 import log_pb2, log_pb2_grpc
 
 LAB, OTHER = "borealis", "meridian"
 BIG = b"\x00" * 60_000
-GROWTH = 96 * 2**20  # of the log's memory, for whatever one stream does
+GROWTH = 192 * 2**20  # of the log's memory, for whatever one stream does
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ async def _silence() -> AsyncIterator[log_pb2.SubmitRequest]:
 def _submissions(writer: _Writer) -> Submissions:
     nobody: Any = None
     stand_in: Any = writer
-    return Submissions(stand_in, nobody, signing_key("log"), bytes(32))
+    return Submissions(stand_in, nobody, lambda: signing_key("log"), bytes(32))
 
 
 async def test_no_more_than_eight_batches_are_under_way() -> None:

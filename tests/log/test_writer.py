@@ -3,53 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from world import World
+from writer_bench import Bench
 
+from pacekeeper.log import room as room_module
 from pacekeeper.log import writer as writer_module
-from pacekeeper.log.clock import SystemClock
-from pacekeeper.log.sequencer import Conditions, Sequenced, Sequencer
+from pacekeeper.log.room import Room
+from pacekeeper.log.sequencer import Sequenced
 from pacekeeper.log.store.memory import MemoryStore
-from pacekeeper.log.store.port import Batch, Head, Store
+from pacekeeper.log.store.port import Batch, Head
 from pacekeeper.log.store.sqlite import SqliteStore
-from pacekeeper.log.writer import Committed, Writer
-from pacekeeper.protocol.envelope import encode, frame_entry, identity, pae, parse_entry
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay import genesis
-from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
-
-
-class Bench:
-    """A writer over a store that has entry 0, dated now."""
-
-    def __init__(self, store: Store, disk: Path | None = None) -> None:
-        self.world = World(period="1 d")
-        envelope = parse_entry(self.world.entries[0]).envelope
-        now_ms = SystemClock().now_ms()
-        entry = frame_entry(now_ms, encode(envelope))
-        frontier = Frontier()
-        frontier.append(leaf_hash(entry))
-        ids = [identity(pae(envelope.payload_type, envelope.payload))]
-        store.commit(Batch(0, [entry], ids, [], Head(1, frontier.root(), now_ms)), None)
-        self.store = store
-        self.commits: list[Committed] = []
-        sequencer = Sequencer(genesis(entry), self.world.keys.log_statement, store.known, store.slot)
-        self.writer = Writer(store, sequencer, frontier, SystemClock(), Conditions, self.commits.append, disk)
-
-    def declaration(self, run: str) -> bytes:
-        return encode(self.world.seal(self.world.declaration("borealis", run), self.world.keys.lab("borealis")))
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
-        task = asyncio.create_task(self.writer.run())
-        yield task
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Refused):
-            await task
 
 
 async def test_what_queues_during_a_commit_is_committed_together() -> None:
@@ -78,6 +44,16 @@ async def test_a_duplicate_is_told_with_its_first_time() -> None:
     assert (again.index, again.time_ms, again.duplicate) == (first.index, first.time_ms, True)
 
 
+async def test_a_refusal_holds_nothing_of_what_was_submitted_beside_it() -> None:
+    """Not by the frames that it was raised in: answers may wait long to be read."""
+    bench = Bench(MemoryStore())
+    async with bench.running():
+        outcomes = await bench.writer.submit("lab", [b"nothing", bench.declaration("a"), bench.declaration("A a")])
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert len(refused) == 2
+    assert [outcome.__traceback__ for outcome in refused] == [None, None]
+
+
 async def test_a_flood_is_shed_and_one_caller_does_not_crowd_out_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """SPEC log-16 (FAULTS 43): by number for all, by number for each, by bytes; and what was queued is served."""
     monkeypatch.setattr(writer_module, "MAX_QUEUED", 10)
@@ -103,13 +79,14 @@ async def test_a_nearly_full_disk_sheds_submissions_until_there_is_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """SPEC log-16 (FAULTS 4): before anything is sequenced, so that no commit fails for want of space."""
-    bench = Bench(MemoryStore(), tmp_path)
+    room = Room(tmp_path)
+    bench = Bench(MemoryStore(), room.for_entries)
     async with bench.running():
-        monkeypatch.setattr(writer_module, "MIN_FREE_BYTES", 2**62)
+        monkeypatch.setattr(room_module, "MIN_FREE_BYTES", 2**62)
         with pytest.raises(Refused, match="disk is nearly full") as shed:
             await bench.writer.submit("lab", [bench.declaration("a")])
         assert shed.value.code is Code.OVERLOADED
-        monkeypatch.setattr(writer_module, "MIN_FREE_BYTES", 0)
+        monkeypatch.setattr(room_module, "MIN_FREE_BYTES", 0)
         [outcome] = await bench.writer.submit("lab", [bench.declaration("a")])
         assert isinstance(outcome, Sequenced)
 

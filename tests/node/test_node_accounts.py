@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_bench import job_id
 
+from pacekeeper.client.successors import KeyFiles
 from pacekeeper.node.accounts import build_account, run_total
 from pacekeeper.node.agenda import next_step
 from pacekeeper.node.book import Book
@@ -32,6 +33,7 @@ from pacekeeper.node.records import (
     encode_record,
 )
 from pacekeeper.node.runs import make_checkpoint_record
+from pacekeeper.node.signer import LabKeys
 from pacekeeper.protocol.documents.agreement import Agreement, compile_agreement
 from pacekeeper.protocol.readings import read_account
 from pacekeeper.v1 import statements_pb2 as pb
@@ -224,7 +226,7 @@ def test_ledger_is_a_pure_fold_over_what_the_journal_holds() -> None:
     async def scenario(path: Path) -> None:
         journal, ledger = Journal(path), Ledger()
         assert list(journal.recover()) == []
-        book = Book(journal, ledger, key, Still())
+        book = Book(journal, ledger, LabKeys(KeyFiles([key]), key.key_id), Still())
         book.write(Opened(1, agreement().fingerprint, "borealis", key.key_id), *records)
         step = next_step(ledger, agreement(), at(20_000), settled=lambda end: True)
         book.close()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from daemon_site import Site
 from lab_bench import eventually
-from lab_commitments import enact, lift, pause_document, slow_down_document
+from lab_commitments import enact, growth_document, lift, pause_document, slow_down_document
 
 from pacekeeper.node.daemon import read_status
 from pacekeeper.node.meters.meter import Meter
@@ -77,7 +77,7 @@ def job_status(site: Site) -> list[JobStatus]:
 
 
 def breaches(site: Site) -> list[ViolationKind]:
-    conduct = (ViolationKind.PAUSE, ViolationKind.RATE, ViolationKind.UNSPLIT)
+    conduct = (ViolationKind.PAUSE, ViolationKind.RATE, ViolationKind.UNSPLIT, ViolationKind.GROWTH)
     return [violation.kind for violation in site.log.state.violations if violation.kind in conduct]
 
 
@@ -130,3 +130,34 @@ async def test_a_slow_down_is_kept_by_two_runs_together_and_a_third_that_comes_l
         await eventually(lambda: {job.flop_per_s for job in job_status(site)} == {10**10 * 98 // 300})
         await finish(site, loops)
         assert breaches(site) == []
+
+
+async def test_a_growth_limit_slows_a_loop_then_holds_it_until_the_next_window(tmp_path: Path) -> None:
+    """SPEC commitments-68, SPEC node-34: a large step uses up what was to last; nobody is convicted."""
+    growth = {"window": "5 periods", "baseline": "1000 periods", "growth": "0 %", "floor": "40e9 FLOP"}
+    async with Site(tmp_path, period_s=4) as site:
+        await site.start()
+        enact(site.log, growth_document(growth=growth, entry=ENTRY))
+        agreement = site.people.agreement
+        first = agreement.period_of(time.time_ns() // 1_000_000) + 1
+        await eventually(lambda: time.time_ns() // 1_000_000 > agreement.period_start_ms(first))
+        [loop] = await start_loops(site, 1, flop=10**8)
+        await eventually(lambda: [job.gate for job in job_status(site)] == ["throttle"])
+        assert loop.steps >= 196, "free until half was used"
+        [job] = job_status(site)
+        assert job.reason.startswith("growth: ")
+        assert "of 4e10 FLOP left until" in job.reason
+        start, before = time.monotonic(), loop.steps
+        await asyncio.sleep(2)
+        assert 5 < (loop.steps - before) / (time.monotonic() - start) < 25, "of 50 a second"
+        loop.flop = 386 * 10**8 - loop.steps * 10**8  # of 392 that the gate gives out
+        await eventually(lambda: loop.is_held)
+        held, loop.flop = loop.steps, 10**8
+        await eventually(lambda: job_status(site)[0].gate == "hold")
+        assert job_status(site)[0].until_ms == agreement.period_start_ms(first + 5)
+        await eventually(lambda: loop.steps > held)
+        assert time.time_ns() // 1_000_000 >= agreement.period_start_ms(first + 5)
+        await finish(site, [loop])
+        assert site.log.state.courses["borealis"]["growth"].used
+        assert breaches(site) == []
+        assert await site.stop() == 0

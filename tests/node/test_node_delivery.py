@@ -86,6 +86,9 @@ class FalseClient:
     async def submit(self, envelopes: Any, **more: Any) -> Any:
         return [self._spoil(item) for item in await self._client.submit(envelopes)]
 
+    def policy_at(self, size: int) -> Any:
+        return self._client.policy_at(size)
+
 
 @pytest.mark.parametrize(
     "spoil",

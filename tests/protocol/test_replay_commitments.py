@@ -9,7 +9,7 @@ from commitments import build_commitment
 from covenant import Covenant
 
 from pacekeeper.protocol.commitments.transitions import Phase
-from pacekeeper.protocol.errors import Code
+from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import Applied, ViolationKind, Void
 from pacekeeper.protocol.units import format_time
 from pacekeeper.v1 import statements_pb2 as pb
@@ -234,16 +234,37 @@ def test_a_pledge_taken_back_is_not_repeated_by_whoever_kept_it() -> None:
     world.proved()
 
 
-def test_kinds_that_nobody_judges_are_refused() -> None:
-    """SPEC commitments-42."""
-    world = Covenant()
-    growth = build_commitment("growth", "slow", entry={"pledges_by": format_time(world.start(3))})
-    outcome = world.propose(world.start(1), document=growth)
-    assert isinstance(outcome, Void)
-    assert outcome.code is Code.BAD_COMMITMENT
-    assert "growth" in outcome.message
+@pytest.mark.parametrize(("version", "refused"), [(2, ["growth", "cap"])])
+def test_kinds_that_nobody_judges_are_refused(version: int, refused: list[str]) -> None:
+    """SPEC commitments-42: version 2 refuses growth limits and caps for ever."""
+    world = Covenant({"rules": version})
+    for kind in refused:
+        document = build_commitment(kind, "slow", entry={"pledges_by": format_time(world.start(3))})
+        outcome = world.propose(world.start(1), document=document)
+        assert isinstance(outcome, Void)
+        assert outcome.code is Code.BAD_COMMITMENT
+        assert kind in outcome.message
     broken = world.propose(world.start(1), document=world.text.replace(b"length", b"lenght"))
     assert isinstance(broken, Void)
     assert broken.code is Code.BAD_COMMITMENT
     assert "line" in broken.message
+    world.proved()
+
+
+def test_a_pledge_that_is_refused_tells_the_registry_nothing() -> None:
+    """SPEC replay-11: not even how many clean periods there are, or a log that refuses much would bind others."""
+    world = Covenant(entry={"clean_periods": 1})
+    at = world.start(2)
+    world.to(at)
+    assert isinstance(world.propose(at), Applied)
+    assert isinstance(world.pledge("norland", at), Applied)
+    world.to(world.end(2))
+    before = world.state.describe()
+    again = pb.Pledge(
+        agreement=world.agreement.fingerprint, participant="norland", commitment="halt", digest=world.digest
+    )
+    refused = world.admit(world.seal(again, world.keys.party("norland")), world.state.last_time_ms)
+    assert isinstance(refused, Refused)
+    assert refused.code is Code.PLEDGE_EXISTS
+    assert world.state.describe() == before
     world.proved()

@@ -6,6 +6,7 @@ import copy
 from functools import cache
 from typing import Any
 
+from agreements import signing_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire import damaged, messages, misspelt
@@ -40,6 +41,11 @@ def story() -> World:
         evidence=pb.Evidence(void_entry=pb.VoidEntryEvidence(index=1, code="bad-tick")),
     )
     world.put(world.seal(finding, world.keys.verifier_statement("norland")), world.end(1))
+    new = signing_key("borealis' second")
+    rotation = pb.KeyRotation(
+        agreement=world.agreement.fingerprint, role=pb.KEY_ROLE_LAB, holder="borealis", epoch=2, key=new.public
+    )
+    world.put(seal(rotation, [world.keys.lab("borealis"), new]), world.end(1))
     world.to(world.end(2))
     assert world.state.void_count == 0
     return world

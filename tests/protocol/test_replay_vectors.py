@@ -11,12 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from agreements import signing_key
 from covenant import Covenant
+from key_world import KeyWorld
+from membership_world import acts
 from vectors import VECTORS, check_json
 from world import World, digest
 
 from pacekeeper.protocol.envelope import encode_entry
 from pacekeeper.protocol.replay import Applied, apply, genesis
+from pacekeeper.protocol.statements import seal
 from pacekeeper.v1 import statements_pb2 as pb
 
 SLOW = {"period": "100 s", "due": "200 s", "tick": "100 s", "fill_in": "500 s", "parties": 1, "quorum": 1}
@@ -138,12 +142,96 @@ def commitments() -> World:
     return world
 
 
+def growth_limits() -> World:
+    """Growth: a window too much, its debt worked off in the next, a late account, and an interval left undecided."""
+    terms = {"window": "2 periods", "baseline": "2 periods", "growth": "10 %", "floor": "1e11 FLOP", "debt": "100 %"}
+    world = Covenant({"fill_in": "250 s"}, measure={"growth": {**terms, "banking": "10 %"}})
+    world.covenant(world.start(1))
+    for period, amount in ((1, 0), (2, 600), (3, 100), (4, 300)):
+        world.to(world.end(period))
+        world.attest("borealis", period, {"run-1": amount})
+    world.to(world.end(5))
+    world.gap("borealis", 5, 5, at=world.end(5))
+    world.to(world.end(6))
+    world.attest("borealis", 6, {"run-1": 700})
+    world.attest("borealis", 5, {"run-1": 386}, at=world.end(6))
+    world.to(world.end(7))
+    world.attest("borealis", 7, {"run-1": 55}, margin_ppm=50_000)
+    for period in (8, 9):
+        world.to(world.end(period))
+        world.attest("borealis", period, {})
+    world.to(world.agreement.fill_in_ms(7) + 1)
+    return world
+
+
+def commitment_caps() -> World:
+    """Caps by commitment: what was before is not held against anybody, what comes after the end neither."""
+    caps = [
+        {"id": "lab", "kind": "lab", "limit": "1e11 FLOP", "window": "2 periods"},
+        {"id": "together", "kind": "party", "limit": "1.2e11 FLOP", "window": "1 period"},
+        {"id": "run", "kind": "run", "limit": "1.1e12 FLOP"},
+    ]
+    own = [{"id": "lab", "kind": "lab", "limit": "1e12 FLOP", "window": "2 periods"}]
+    world = Covenant({"caps": own}, measure={"cap": caps})
+    world.covenant(world.start(1))
+    for period, amount in enumerate((300, 60, 41, 0, 130, 0, 0), start=1):
+        world.to(world.end(period))
+        world.attest("borealis", period, {"run-1": amount})
+    world.to(world.end(8))
+    world.attest("borealis", 8, {"run-1": 100}, margin_ppm=50_000)
+    world.to(world.end(9))
+    for who in ("norland", "sudland"):
+        world.lift(who, world.end(9))
+    world.attest("borealis", 9, {"run-1": 0})
+    world.to(world.end(10))
+    world.attest("borealis", 10, {"run-1": 500})
+    world.to(world.due(9) + 1)
+    return world
+
+
+def keys() -> World:
+    """A lab rotates its key, with and without proof of the new one; another's is replaced, and its thief is late."""
+    world = KeyWorld()
+    old, new = world.key("lab", "borealis"), world.next_key("lab", "borealis")
+    rotation = world.rotation("lab", "borealis", new.public)
+    world.put(seal(rotation, [old]), world.now)
+    world.put(seal(world.rotation("lab", "borealis", new.public, 3), [old, new]), world.now)
+    neighbours = world.key("lab", "meridian")
+    world.put(seal(world.rotation("lab", "borealis", neighbours.public), [old, neighbours]), world.now)
+    world.rotate("lab", "borealis")
+    world.put(world.seal(world.declaration("borealis", "run-2"), old), world.now)
+    world.say(world.declaration("borealis", "run-2"), "lab", "borealis")
+    stolen = world.key("lab", "meridian")
+    document = world.replacement(("lab", "meridian", 2))
+    world.propose(document, "sudland")
+    world.rotate("lab", "meridian")
+    for who in ("norland", "westmere", "eastholm"):
+        world.pledge(document, who)
+    world.done(("lab", "meridian", 2))
+    world.put(world.seal(world.declaration("meridian", "run-2"), stolen), world.now)
+    world.say(world.declaration("meridian", "run-2"), "lab", "meridian")
+    world.decide(("lab", "borealis", 3), by=("norland", "westmere", "eastholm"), ident="overtaken")
+    world.decide(
+        ("lab", "borealis", 3),
+        by=("norland", "westmere", "eastholm"),
+        ident="first",
+        delay="5 s",
+        keys=[signing_key("another").public],
+    )
+    world.tick(world.now + 10_000)
+    return world
+
+
 STORIES: dict[str, Callable[[], World]] = {
     "refusals": refusals,
     "deadlines": deadlines,
     "caps": caps,
     "lineage": lineage,
     "commitments": commitments,
+    "acts": acts,
+    "growth": growth_limits,
+    "commitment-caps": commitment_caps,
+    "keys": keys,
 }
 # What each story is there to show; the files have the rest.
 SHOWN = {
@@ -153,7 +241,12 @@ SHOWN = {
     "deadlines": {"period-missing"},
     "caps": {"lab-cap-exceeded", "cap-unresolved"},
     "lineage": {"run-cap-exceeded", "checkpoint-regresses", "checkpoint-understated"},
+    "acts": {"unknown-signer", "unknown-participant", "not-owed", "margin-too-wide", "bad-commitment", "period-missing"}
+    | {"lab-cap-exceeded"},
     "commitments": {"pause-breached", "commitment-exists", "bad-commitment", "pledge-exists"},
+    "growth": {"growth-exceeded", "growth-unresolved"},
+    "commitment-caps": {"lab-cap-exceeded", "party-cap-exceeded", "run-cap-exceeded", "cap-unresolved"},
+    "keys": {"missing-signature", "bad-epoch", "key-used", "key-retired", "replacement-pending"},
 }
 
 

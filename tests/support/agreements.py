@@ -102,6 +102,7 @@ def build_document(
     url: str = "http://127.0.0.1:7402",
     pins: Mapping[str, bytes] | None = None,
     salt: str = "",
+    rules: int = 3,
 ) -> tuple[bytes, Keys]:
     """Return an agreement's document and its keys.
 
@@ -109,7 +110,8 @@ def build_document(
     quorum, liars: by default what tolerates most liars (4 parties: 3 and 1). With a period of seconds the defaults of
     due, fill_in and tick follow it unless they are given too.
     caps: one mapping of TOML keys to values for each. chip_time: whether that method is admitted at all.
-    addresses: host:port by "log" or a party's id. pins: SPKI hashes by "log", "verifier/PARTY" or "lab/LAB".
+    rules: the version. addresses: host:port by "log" or a party's id. pins: SPKI hashes by "log", "verifier/PARTY" or
+    "lab/LAB".
     Nothing is checked here, so that a test can build what must be refused.
     """
     party_ids = _names(_PARTIES, "party", parties) if isinstance(parties, int) else tuple(parties)
@@ -151,7 +153,7 @@ def build_document(
             "cap_tables": join_tables(_cap(cap) for cap in caps),
         },
     )
-    return text.encode(), keys
+    return text.replace("rules = 3", f"rules = {rules}").encode(), keys
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from vectors import ROOT
 
 from pacekeeper.protocol.documents.model import Lab, Party, VerifierTerms
 from pacekeeper.protocol.documents.template import fill_template, format_lab, format_party, join_tables, placeholders
+from pacekeeper.protocol.keys import format_public_key
 from pacekeeper.protocol.tlog.vkey import COSIGNATURE_V1, NoteKey
 
-NAMES: Final = ("pause", "growth", "bilateral", "triggered-pause", "accession", "exit")
+NAMES: Final = ("pause", "growth", "bilateral", "triggered-pause", "accession", "exit", "keys")
 
 _KEYS: Final = Keys(("farland",), ("corona",), "accession")
 _PARTY: Final = Party(
@@ -85,6 +86,10 @@ VALUES: Final[dict[str, str]] = {
     "party": "eastholm",
     "quorum": "4",
     "liars": "1",
+    "role": "lab",
+    "holder": "borealis",
+    "epoch": "2",
+    "key": format_public_key(_KEYS.lab("borealis").public),
 }
 _OF_EXIT: Final = {"quorum": "2", "liars": "0"}
 

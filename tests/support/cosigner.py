@@ -14,6 +14,7 @@ from types import TracebackType
 
 import grpc
 import grpc.aio
+from agreements import verifier_name
 from participants import Participants
 
 from pacekeeper.client.tls import CHANNEL_OPTIONS, verifier_uri
@@ -123,9 +124,7 @@ class Cosigner:
             refusal = log_pb2.Refusal(code=Code.CLOCK_DISAGREES, message="head is too old")
             await call.write(log_pb2.CosignRequest(clock_ms=self.clock_ms(), refusal=refusal))
             return
-        name = self._people.agreement.policy().witnesses
-        key_name = next(key.name for party, key in name if party == self.party)
         key = self._people.keys.verifier_cosign(self.party)
-        line = sign_cosignature(text, key_name, key, self.clock_ms() // 1000)
+        line = sign_cosignature(text, verifier_name(self.party), key, self.clock_ms() // 1000)
         await call.write(log_pb2.CosignRequest(clock_ms=self.clock_ms(), cosignature=line.encode()))
         self.sizes.append(size)

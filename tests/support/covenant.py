@@ -6,6 +6,7 @@ Example: world = Covenant(); world.covenant(world.start(1)); world.kinds() == []
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from commitments import build_commitment
@@ -23,8 +24,8 @@ CALENDAR = {"period": "100 s", "due": "100 s", "tick": "50 s", "fill_in": "500 s
 class Covenant(World):
     """A world in which parties propose and pledge; one lab, borealis, of norland, with a run of 600 gigaFLOP."""
 
-    def __init__(self, **terms: Any) -> None:
-        super().__init__(labs=[1, 0, 0, 0], **CALENDAR)
+    def __init__(self, world: Mapping[str, Any] | None = None, **terms: Any) -> None:
+        super().__init__(**{"labs": [1, 0, 0, 0], **CALENDAR, **(world or {})})
         self.declare("borealis", "run-1", at=self.start(0))
         self.to(self.end(0))  # without a silence, which would move what falls due after it
         self.attest("borealis", 0, {"run-1": 600})

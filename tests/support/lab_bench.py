@@ -34,7 +34,8 @@ from pacekeeper.node.outbox import Outbox
 from pacekeeper.node.permits import Permits
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.runs import RunPlan
-from pacekeeper.node.signer import open_file_signer
+from pacekeeper.node.signer import open_lab_keys
+from pacekeeper.node.terms import Terms
 from pacekeeper.protocol import envelope
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.keys import SigningKey
@@ -93,7 +94,7 @@ class AdmittingLog(ScriptedLog):
     def append(self, data: bytes) -> log_pb2.Sequenced:
         if statement_id(data) not in self.places:
             due, silence = self.state.next_deadline_ms(), self._now_ms() - self.state.last_time_ms
-            if (due is not None and due <= self._now_ms()) or silence > self.people.agreement.timing.tick_ms:
+            if (due is not None and due <= self._now_ms()) or silence > self.state.agreement.timing.tick_ms:
                 self.tick()
             self._admit(data)
             return log_pb2.Sequenced(index=len(self.entries) - 1, sequenced_at_ms=self.state.last_time_ms)
@@ -173,6 +174,7 @@ def write_site(directory: Path, people: Participants, *, lab: str = LAB, pools: 
     config = directory / "lab.toml"
     config.write_text(
         f'bundle = "bundle"\nlab = "{lab}"\nstate = "state"\nkey = "lab.key"\ntls_key = "tls.pem"\n'
+        f'next_key = "lab.next.key"\n'
         f'tls_certificate = "tls.crt.pem"\n{more}\n{pools}'
     )
     return config
@@ -251,12 +253,12 @@ class Bench:
         """Start the daemon's parts as the daemon does."""
         settings, clock = self.settings, self.clock
         settings.spool.mkdir(parents=True, exist_ok=True)
-        signer = open_file_signer(settings.key, settings.lab.key)
+        keys = open_lab_keys(settings.key, settings.next_key, settings.lab.key, successors=True)
         path = settings.state / "journal"
-        self.book = open_book(path, self.agreement.fingerprint, settings.lab.id, signer, clock)
-        self.desk = Desk(self.book, settings, clock)
+        self.book = open_book(path, self.agreement.fingerprint, settings.lab.id, keys, clock)
         self.reader = Reader(self.book, self.client, settings.lab, clock)
-        self.outbox = Outbox(self.book, self.client, self.agreement, clock)
+        self.desk = Desk(self.book, settings, Terms(settings, self.reader), clock)
+        self.outbox = Outbox(self.book, self.client, clock)
         self.keeper = Keeper(self.book, self.desk, self.reader, settings, clock)
         self.catchup = CatchUp(self.book, self.desk, settings, clock)
         self.permits = Permits(self.book, self.desk, self.reader, settings, clock)

@@ -5,6 +5,7 @@ Example: enact(bench.log, pause_document()); await bench.run_to(...); bench.perm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from commitments import build_commitment
@@ -30,15 +31,16 @@ def slow_down_document(*, ident: str = "slow", rate: str = "1e9 FLOP/s", wind_do
     return build_commitment("slow-down", ident, entry=entry, slow_down={"rate": rate, "wind_down": wind_down}, **more)
 
 
-def enact(log: AdmittingLog, document: bytes) -> str:
+def enact(log: AdmittingLog, document: bytes, by: Sequence[str] = PARTIES) -> str:
     """Propose a commitment and pledge what its rule needs; return its id. It is then pending."""
     terms = compile_commitment(document, log.state.members)
     fingerprint = log.people.agreement.fingerprint
     statement: Any = pb.Commitment(agreement=fingerprint, proposer=PARTIES[0], document=document)
     log.append(encode(seal(statement, [log.people.keys.party(PARTIES[0])])))
-    for party in PARTIES:
-        statement = pb.Pledge(agreement=fingerprint, participant=party, commitment=terms.id, digest=terms.digest)
-        log.append(encode(seal(statement, [log.people.keys.party(party)])))
+    for who in by:
+        key = log.people.keys.lab(who) if who in log.state.labs else log.people.keys.party(who)
+        statement = pb.Pledge(agreement=fingerprint, participant=who, commitment=terms.id, digest=terms.digest)
+        log.append(encode(seal(statement, [key])))
     return terms.id
 
 
@@ -54,3 +56,16 @@ def lift(log: AdmittingLog, ident: str) -> None:
             pledge_index=standing.pledged_at[party],
         )
         log.append(encode(seal(statement, [log.people.keys.party(party)])))
+
+
+def growth_document(*, ident: str = "growth", growth: dict[str, str] | None = None, **more: Any) -> bytes:
+    """A growth limit under the same rule, two seconds later: windows of three periods, with 100 gigaFLOP in any."""
+    entry = {"parties": 2, "delay": "12 s", "notice": "1 s", **more.pop("entry", {})}
+    terms = {"window": "3 periods", "baseline": "1000 periods", "growth": "0 %", "floor": "1e11 FLOP", **(growth or {})}
+    return build_commitment("growth", ident, entry=entry, growth=terms, **more)
+
+
+def cap_document(*caps: dict[str, Any], ident: str = "caps", **more: Any) -> bytes:
+    """Caps under the same rule, two seconds later."""
+    entry = {"parties": 2, "delay": "12 s", "notice": "1 s", **more.pop("entry", {})}
+    return build_commitment("cap", ident, entry=entry, cap=list(caps), **more)

@@ -44,6 +44,14 @@ except Refused as refused:
 """
 
 
+class NotServing(AssertionError):
+    """The log did not come up: its exit status, and what it said."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
+
+
 @dataclass
 class LogProcess:
     """A running log: its process and where it listens."""
@@ -82,6 +90,14 @@ class LogSite:
         self.state = directory / "state"
         self.initialised = False
 
+    @classmethod
+    def over(cls, directory: Path, people: Participants) -> LogSite:
+        """A site over a directory that has a log already."""
+        site = cls.__new__(cls)
+        site.directory, site.people, site.config = directory, people, directory / "log.toml"
+        site.state, site.initialised = directory / "state", True
+        return site
+
     def initialise(self) -> None:
         """Sequence entry 0."""
         initialise(self.config)
@@ -104,7 +120,7 @@ class LogSite:
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                raise AssertionError((self.directory / "log.out").read_text()[-4000:])
+                raise NotServing(process.wait(), (self.directory / "log.out").read_text()[-4000:])
             time.sleep(0.01)
         facts = json.loads(ready.read_text())
         return LogProcess(process, facts["listen"], facts["http_listen"])

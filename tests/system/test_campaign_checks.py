@@ -14,10 +14,12 @@ from campaign_load import Acknowledged
 from processes import Live
 
 from pacekeeper.client.keyfiles import load_key
+from pacekeeper.client.successors import KeyFiles
 from pacekeeper.log.files import PublicFiles
 from pacekeeper.node.book import open_book
 from pacekeeper.node.clock import SystemClock
 from pacekeeper.node.records import GAP
+from pacekeeper.node.signer import LabKeys
 from pacekeeper.protocol.envelope import encode, parse_entry
 from pacekeeper.protocol.tlog.checkpoint import Checkpoint, sign_checkpoint
 from pacekeeper.v1 import statements_pb2 as pb
@@ -104,7 +106,9 @@ async def test_two_statements_for_one_sequence_number_are_seen(sight: Sight, tmp
         state = tmp_path / f"lab-{number}"
         state.mkdir()
         site = sight.live.site
-        book = open_book(state / "journal", site.agreement.fingerprint, LAB, site.lab_key(LAB), SystemClock())
+        key = site.lab_key(LAB)
+        keys = LabKeys(KeyFiles([key]), key.key_id)
+        book = open_book(state / "journal", site.agreement.fingerprint, LAB, keys, SystemClock())
         link = pb.Link(sequence=1)
         gap = pb.Gap(agreement=site.agreement.fingerprint, lab=LAB, link=link, reason=pb.GAP_REASON_LATE, note=note)
         book.sign(GAP, gap)

@@ -15,6 +15,7 @@ from participants import Participants, make_participants
 from world import World
 
 from pacekeeper.client.submit import LogClient
+from pacekeeper.client.successors import KeyFiles
 from pacekeeper.client.tls import CHANNEL_OPTIONS, verifier_uri
 from pacekeeper.protocol.keys import SigningKey
 from pacekeeper.verifier.findings import Findings
@@ -23,6 +24,7 @@ from pacekeeper.verifier.ledger import CosignText, Ledger, cosigner
 from pacekeeper.verifier.marker import KeyMarker
 from pacekeeper.verifier.publish import Publisher
 from pacekeeper.verifier.store import Store
+from pacekeeper.verifier.voice import StatementKeys
 
 DOCUMENT: dict[str, Any] = {"parties": 4, "labs": 2, "period": "10 s", "tolerance": "2 s"}
 
@@ -46,6 +48,8 @@ class Verifier:
         self.key_path = directory / f"{party}.key"
         self.key: SigningKey = world.keys.verifier_cosign(party)
         self.woken = 0
+        founding = world.keys.verifier_statement(party)
+        self.voice = StatementKeys(party, KeyFiles([founding]), founding.public)
         self._tasks: list[asyncio.Task[None]] = []
         self.open()
 
@@ -62,7 +66,7 @@ class Verifier:
             raise
         try:
             name = f"{self.party}.example/verifier"
-            self.findings = Findings(self.store, self.party, self.world.keys.verifier_statement(self.party), self._wake)
+            self.findings = Findings(self.store, self.party, self.voice, self._wake)
             sign = cosign or cosigner(name, self.key)
             self.ledger = Ledger(self.store, self.marker, agreement, sign, self.findings.observe)
             for _ in self.ledger.replay_stored():
@@ -108,7 +112,7 @@ class Verifier:
     async def publisher(self, log: CosignLog) -> AsyncIterator[Publisher]:
         credentials = self.people.credentials_of(verifier_uri(self.party))
         async with LogClient(f"127.0.0.1:{log.port}", credentials, self.world.agreement) as client:
-            yield Publisher(self.store, client)
+            yield Publisher(self.store, client, lambda envelope: self.voice.renewed(envelope, self.ledger.state))
 
     async def stop(self) -> None:
         """Stop following, and raise what following failed with."""

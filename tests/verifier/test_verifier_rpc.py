@@ -148,7 +148,7 @@ async def test_split_view_becomes_a_proof_when_verifiers_compare_notes(
     async with serving(people, other) as (_, port):
         party = world.agreement.parties[1]
         reachable = replace(party, verifier=replace(party.verifier, address=f"127.0.0.1:{port}"))
-        gossip = Gossip([reachable], people.certificates, mine.ledger, mine.findings)
+        gossip = Gossip(lambda: [reachable], people.certificates.values(), mine.ledger, mine.findings)
         await gossip.ask_all()
         await gossip.ask_all()
     [stored] = mine.store.findings(0, 10)
@@ -171,7 +171,7 @@ async def test_verifier_that_is_ahead_is_compared_later(
         party = world.agreement.parties[1]
         reachable = replace(party, verifier=replace(party.verifier, address=f"127.0.0.1:{port}"))
         gone = replace(party, verifier=replace(party.verifier, address="127.0.0.1:1"))
-        await Gossip([gone, reachable], people.certificates, mine.ledger, mine.findings).ask_all()
+        await Gossip(lambda: [gone, reachable], people.certificates.values(), mine.ledger, mine.findings).ask_all()
     assert len(mine.store.suspects(2)) == 1
     witness(mine, log.note(2))
     assert mine.store.suspects(2) == []

@@ -5,7 +5,16 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from pacekeeper.audit.report import CANNOT_SHOW, describe_violation, lab_standing, lab_total, verdict_sentence
+from pacekeeper.audit.acts import export_agreement
+from pacekeeper.audit.keys import export_keys
+from pacekeeper.audit.report import (
+    CANNOT_SHOW,
+    describe_change,
+    describe_violation,
+    lab_standing,
+    lab_total,
+    verdict_sentence,
+)
 from pacekeeper.audit.result import AuditResult
 from pacekeeper.audit.story import export_commitment
 from pacekeeper.protocol.replay.state import State
@@ -33,6 +42,16 @@ def export(result: AuditResult) -> dict[str, Any]:
             "absent": list(result.head.absent),
             "invalid": list(result.head.invalid),
         }
+    if result.changes:
+        body["verifier_changes"] = [
+            {
+                "index": change.index,
+                "verifiers": [party.id for party in change.after.parties],
+                "quorum": change.after.quorum.quorum,
+                "words": describe_change(change),
+            }
+            for change in result.changes
+        ]
     if result.state is not None and not result.faults:
         body["record"] = _record(result, result.state)
     return body
@@ -44,6 +63,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
         "founded_ms": state.founded_ms,
         "last_time_ms": state.last_time_ms,
         "state_digest": state.digest().hex(),
+        "agreement": export_agreement(state),
         "labs": [
             {
                 "lab": lab.id,
@@ -55,6 +75,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
                 "expired": lab.expired,
                 "gaps": sorted(lab.gaps),
                 "missing": sorted(lab.missing),
+                "last_period": lab.last_period,
                 "compute": lab_total(state, lab.id)._asdict(),
             }
             for lab in state.labs.values()
@@ -64,6 +85,7 @@ def _record(result: AuditResult, state: State) -> dict[str, Any]:
             for (cap, subject), status in sorted(state.cap_status.items())
         ],
         "commitments": [export_commitment(state, standing) for standing in state.commitments.standings().values()],
+        "keys": export_keys(state),
         "violations": [
             {
                 "kind": str(violation.kind),

@@ -26,6 +26,7 @@ from pacekeeper.protocol.tlog.checkpoint import Checkpoint, parse_checkpoint
 from pacekeeper.protocol.tlog.merkle import check_consistency, prove_consistency, subtree_root
 from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.protocol.tlog.tiles import subtree_reader
+from pacekeeper.protocol.tlog.transitions import FIRST_RULES, transition_path
 from pacekeeper.v1 import verifier_pb2, verifier_pb2_grpc
 
 DEADLINE_S = 5.0
@@ -40,10 +41,10 @@ def cross_check(source: Source, result: AuditResult) -> list[str]:
     SPEC audit-7: a verifier's signed checkpoint that is not in the audited tree MUST be reported as a fault.
     SPEC audit-8: the view MUST be called cross-checked only if more verifiers than may lie confirmed it.
     """
-    if result.head is None or result.state is None or result.faults:
+    if result.head is None or result.agreement is None or result.faults:
         return []
-    agreement = result.state.agreement
-    checks = [_ask(source, result.head.checkpoint, agreement, party) for party in agreement.parties]
+    agreement = result.agreement
+    checks = [_ask(source, result.head.checkpoint, agreement, result.transitions, party) for party in agreement.parties]
     result.faults.extend(
         Fault(CHECKPOINT, Code.BAD_CHECKPOINT, f"verifier {check.party} {check.message}")
         for check in checks
@@ -59,14 +60,14 @@ def cross_check(source: Source, result: AuditResult) -> list[str]:
     ]
 
 
-def _ask(source: Source, head: Checkpoint, agreement: Agreement, party: Party) -> CrossCheck:
+def _ask(source: Source, head: Checkpoint, agreement: Agreement, transitions: int, party: Party) -> CrossCheck:
     try:
         note_bytes = _status(party).checkpoint
         if not note_bytes:
             return CrossCheck(party.id, False, "has cosigned nothing")
         seen = _signed(note_bytes, agreement, party)
         if seen.size > head.size:
-            grown = _grown(source, head, agreement, seen.size)
+            grown = _grown(source, head, agreement, transitions, seen.size)
             if grown is None:
                 return CrossCheck(party.id, False, f"has cosigned a later tree, of {seen.size} entries")
             head = grown
@@ -81,7 +82,7 @@ def _ask(source: Source, head: Checkpoint, agreement: Agreement, party: Party) -
     return CrossCheck(party.id, True, f"confirms the tree at {seen.size} entries")
 
 
-def _grown(source: Source, head: Checkpoint, agreement: Agreement, size: int) -> Checkpoint | None:
+def _grown(source: Source, head: Checkpoint, agreement: Agreement, transitions: int, size: int) -> Checkpoint | None:
     """The log's checkpoint once it has reached a size, proven to continue the audited tree; None if it does not come.
 
     A live log grows while it is audited, and a verifier may have cosigned what the log is about to publish.
@@ -89,20 +90,36 @@ def _grown(source: Source, head: Checkpoint, agreement: Agreement, size: int) ->
     """
     give_up = time.monotonic() + _PATIENCE_S
     while True:
-        note = source.read(CHECKPOINT)
-        later, faults = (None, []) if note is None else judge_head(note, agreement)
-        if later is not None and not faults and later.checkpoint.size >= size:
+        later = _published_over(source, agreement, transitions, size)
+        if later is not None:
             break
         if time.monotonic() >= give_up:
             return None
         time.sleep(0.1)
-    read_subtree = subtree_reader(later.checkpoint.size, lambda path: read_resource(source, path))
-    proof = prove_consistency(head.size, later.checkpoint.size, read_subtree)
+    read_subtree = subtree_reader(later.size, lambda path: read_resource(source, path))
+    proof = prove_consistency(head.size, later.size, read_subtree)
     try:
-        check_consistency(head.size, head.root, later.checkpoint.size, later.checkpoint.root, proof)
+        check_consistency(head.size, head.root, later.size, later.root, proof)
     except Refused:
         raise ChangedSource("tree") from None
-    return later.checkpoint
+    return later
+
+
+def _published_over(source: Source, agreement: Agreement, transitions: int, size: int) -> Checkpoint | None:
+    """The log's checkpoint over at least so many entries that the audited tree's quorum has cosigned; None if none is.
+
+    Where the verifiers have changed since, that is the next transition checkpoint.
+    """
+    for path in (CHECKPOINT, transition_path(transitions + 1)):
+        note = source.read(path)
+        if note is None:
+            return None
+        later, faults = judge_head(note, agreement)
+        if not faults and later.checkpoint.size >= size:
+            return later.checkpoint
+        if agreement.rules_version < FIRST_RULES:
+            break
+    return None
 
 
 def _status(party: Party) -> verifier_pb2.GetVerifierStatusResponse:
@@ -153,7 +170,8 @@ def stale_ms(result: AuditResult, now_ms: int) -> tuple[int, bool]:
     """
     assert result.head is not None
     assert result.state is not None
-    head, agreement, last_time_ms = result.head, result.state.agreement, result.state.last_time_ms
+    head, last_time_ms = result.head, result.state.last_time_ms
+    agreement = result.agreement or result.state.agreement
     timing = agreement.timing
     times = sorted(head.cosigners.values(), reverse=True)
     newest_ms = times[agreement.quorum.quorum - 1] * 1000

@@ -20,24 +20,25 @@ from pacekeeper.protocol.tlog.merkle import HASH_BYTES, Frontier, hash_leaves
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TILE_WIDTH, TilePath, encode_bundle, parse_bundle, parse_tile
 
 _MAX_FAULTS: Final = 1_000  # more are no news, and a checkpoint may claim 2^63 entries of which none is there
-_MAX_UNVOUCHED: Final = 4_096  # bundles, a million entries: as much as is read on the word of an unsigned checkpoint
+_MAX_UNVOUCHED: Final = 4_096  # bundles, a million entries: as much as is read beyond what a quorum has signed
 
 
 class TreeWalk:
     """Yields the entries of a log bundle by bundle; `faults` then says what did not agree.
 
-    vouched: whether the log and a quorum signed the checkpoint; otherwise anybody may have made up its size.
+    vouched: how many entries the log and a quorum signed a checkpoint over; whoever replays learns who may sign, and
+    raises it. Beyond it, anybody may have made up the size.
     SPEC audit-4: every bundle, tile and the root MUST be compared with what the entries hash to, and each fault named.
     SPEC audit-5: reading MUST go on after a fault, so that all are listed, up to 1,000.
     SPEC audit-12: an audit MUST end, whatever size a checkpoint claims.
     """
 
-    def __init__(self, source: Source, checkpoint: Checkpoint, *, vouched: bool = True) -> None:
+    def __init__(self, source: Source, checkpoint: Checkpoint, *, vouched: int) -> None:
         self.faults: list[Fault] = []
         self.size = checkpoint.size
         self._source = source
         self._checkpoint = checkpoint
-        self._vouched = vouched
+        self.vouched = vouched
 
     def entries(self) -> Iterator[list[bytes]]:
         """Yield each bundle's entries in order, up to the first that cannot be read. Raises TemporaryFailure."""
@@ -90,8 +91,8 @@ class TreeWalk:
         if len(self.faults) >= _MAX_FAULTS:
             self.faults.append(Fault("log", Code.TOO_LARGE, f"over {_MAX_FAULTS} faults; the rest was not looked at"))
             return True
-        if not self._vouched and path.level == ENTRIES and path.index >= _MAX_UNVOUCHED:
-            entries = _MAX_UNVOUCHED * TILE_WIDTH
+        entries = self.vouched + _MAX_UNVOUCHED * TILE_WIDTH
+        if path.level == ENTRIES and path.index * TILE_WIDTH >= entries:
             sentence = f"nobody vouches for its size; reading stopped after {entries} entries"
             self.faults.append(Fault(CHECKPOINT, Code.TOO_LARGE, sentence))
             return True

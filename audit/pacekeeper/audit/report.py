@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
-from pacekeeper.audit.result import AuditResult, CheckedFinding, Exit
-from pacekeeper.audit.story import CONDUCT, conduct_under, describe_now, headline, tell_story
+from pacekeeper.audit.acts import every_lab, tell_agreement
+from pacekeeper.audit.keys import tell_keys
+from pacekeeper.audit.result import AuditResult, Change, CheckedFinding, Exit
+from pacekeeper.audit.story import commitment_of, conduct_under, describe_now, headline, tell_story
+from pacekeeper.audit.windows import format_bounds, tell_windows
 from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds, Outcome
 from pacekeeper.protocol.documents.agreement import Agreement, Lab
@@ -76,7 +79,7 @@ def _head(result: AuditResult) -> Iterator[str]:
     assert result.state is not None
     assert result.head is not None
     state, head = result.state, result.head
-    agreement = state.agreement
+    agreement = result.agreement or state.agreement
     quorum = agreement.quorum
     root = base64.b64encode(head.checkpoint.root).decode()
     yield ""
@@ -85,21 +88,41 @@ def _head(result: AuditResult) -> Iterator[str]:
     if result.audited != head.checkpoint.size:
         yield f"  replayed to entry {result.audited - 1} only, as asked"
     yield f"  from {format_time(state.founded_ms)} to {format_time(state.last_time_ms)}"
+    since = f" since entry {result.changes[-1].index}" if result.changes else ""
     yield (
-        f"  cosigned by {', '.join(head.cosigners) or 'nobody'}; {quorum.quorum} of {quorum.verifiers} needed "
+        f"  cosigned by {', '.join(head.cosigners) or 'nobody'}; {quorum.quorum} of {quorum.verifiers} needed{since} "
         f"(tolerates {count_of(quorum.liars, 'liar')} and {count_of(quorum.absences, 'absence')})"
     )
     for party in head.absent:
         yield f"  verifier {party} has not cosigned this checkpoint"
     for party in head.invalid:
         yield f"  the cosignature of verifier {party} does not verify and was not counted"
+    for change in result.changes:
+        yield f"  {describe_change(change)}"
+
+
+def describe_change(change: Change) -> str:
+    """Say in one sentence how the verifiers or their quorum changed."""
+    before, after = ({party.id for party in side.parties} for side in (change.before, change.after))
+    words = [
+        *(f"verifier {party} joined" for party in sorted(after - before)),
+        *(f"verifier {party} left" for party in sorted(before - after)),
+    ]
+    old, new = change.before.quorum, change.after.quorum
+    counts = f"quorum {new.quorum} of {new.verifiers}, before it {old.quorum} of {old.verifiers}"
+    return f"entry {change.index}: {'; '.join([*words, counts])}; both quorums have cosigned the change"
 
 
 def _record(result: AuditResult, state: State) -> Iterator[str]:
     agreement = state.agreement
+    if state.acts:
+        yield ""
+        yield "Agreement in force"
+        for sentence in tell_agreement(state):
+            yield f"  {sentence}"
     yield ""
     yield "Labs"
-    for lab in agreement.labs:
+    for lab in every_lab(state).values():
         yield from _lab(state, lab)
     yield ""
     yield "Caps"
@@ -107,6 +130,9 @@ def _record(result: AuditResult, state: State) -> Iterator[str]:
     if agreement.rules_version > 1:
         yield ""
         yield from _commitments(state)
+    if state.retired:
+        yield ""
+        yield from tell_keys(state)
     yield ""
     yield f"Violations ({len(state.violations)})"
     for violation in state.violations:
@@ -135,9 +161,11 @@ def _lab(state: State, lab: Lab) -> Iterator[str]:
     yield f"  {printable(lab.name)} ({lab.id}, {lab.party}): {lab_standing(state, lab.id)}"
     corrections = count_of(known.corrections, "correction")
     yield f"    {count_of(known.attested, 'period')} attested, {known.late} late, {corrections}"
-    yield f"    compute {_range(total)} in {count_of(len(known.runs), 'run')}"
+    yield f"    compute {format_bounds(total)} in {count_of(len(known.runs), 'run')}"
     if known.expired:
         yield f"    {count_of(known.expired, 'statement')} came after the period had closed, and count for nothing"
+    if known.last_period is not None:
+        yield f"    has left the agreement, and gives accounts up to period {known.last_period}"
     if known.gaps:
         yield f"    gaps declared and not filled: {_periods(known.gaps)}"
     if known.missing:
@@ -148,11 +176,12 @@ def _lab(state: State, lab: Lab) -> Iterator[str]:
 
 def lab_standing(state: State, lab: str) -> str:
     """Say in a few words how a lab stands: in breach of a cap, late, in dispute, or inside its caps."""
-    kinds = {v.kind for v in state.violations if v.subject == lab or v.subject.startswith(lab + "/")}
+    own = [v for v in state.violations if v.subject == lab or v.subject.startswith(lab + "/")]
+    kinds = {v.kind for v in own}
     words = []
     if kinds & {ViolationKind.RUN_CAP, ViolationKind.LAB_CAP, ViolationKind.UNRESOLVED}:
         words.append("OVER A CAP")
-    if kinds & CONDUCT:
+    if any(commitment_of(v) for v in own):
         words.append("IN BREACH OF A COMMITMENT")
     if ViolationKind.PERIOD_MISSING in kinds:
         words.append("LATE")
@@ -191,7 +220,7 @@ def _caps(state: State) -> Iterator[str]:
         )
         for subject, status in statuses:
             if status.outcome is not Outcome.WITHIN:
-                yield f"    {subject}: {status.outcome}, {_range(status.bounds)}"
+                yield f"    {subject}: {status.outcome}, {format_bounds(status.bounds)}"
 
 
 def _commitments(state: State) -> Iterator[str]:
@@ -200,7 +229,7 @@ def _commitments(state: State) -> Iterator[str]:
     yield f"Commitments ({len(standings)})"
     for standing in standings.values():
         yield f"  {headline(standing)}"
-        for sentence in (*tell_commitment(state, standing), *describe_now(standing)):
+        for sentence in (*tell_commitment(state, standing), *describe_now(standing), *tell_windows(state, standing)):
             yield f"    {sentence}"
     if not standings:
         yield "  none"
@@ -216,7 +245,7 @@ def tell_commitment(state: State, standing: Standing) -> Iterator[str]:
 def describe_violation(violation: Violation, agreement: Agreement) -> str:
     """Put a violation into one sentence."""
     where = f"entry {violation.index}, {format_time(violation.time_ms)}, {violation.kind}: {violation.subject}"
-    bounds = _range(violation.bounds or NOTHING)
+    bounds = format_bounds(violation.bounds or NOTHING)
     match violation.kind:
         case ViolationKind.PERIOD_MISSING:
             return f"{where} gave no account of period {violation.period} by its deadline"
@@ -235,18 +264,31 @@ def describe_violation(violation: Violation, agreement: Agreement) -> str:
         case ViolationKind.RATE:
             allowed = exact_flop(violation.limit)
             return f"{where} used {bounds} in period {violation.period}, where {violation.cap} allows {allowed}"
+        case ViolationKind.GROWTH:
+            allowed = f"{exact_flop(violation.limit)} that {violation.cap} allows its window"
+            return f"{where} used {bounds} by period {violation.period}, more than the {allowed}"
+        case ViolationKind.GROWTH_UNRESOLVED:
+            return (
+                f"{where} left its window of {violation.cap} with period {violation.period} undecided until it closed: "
+                f"{bounds} used, and perhaps no more than {exact_flop(violation.limit)} allowed"
+            )
         case ViolationKind.UNSPLIT:
             return (
                 f"{where} did not split its account of period {violation.period} in time, where {violation.cap} began, "
                 "bit or ended"
             )
         case ViolationKind.RUN_CAP if len(violation.sources) > 1:
-            return f"{where} used {bounds} over {exact_flop(violation.limit)}, as {' + '.join(violation.sources)}"
+            return f"{where} used {bounds} over {_limit(violation)}, as {' + '.join(violation.sources)}"
         case _:
             window = (
                 "" if violation.kind is ViolationKind.RUN_CAP else f" in the window that ends with {violation.period}"
             )
-            return f"{where} used {bounds} over {exact_flop(violation.limit)}{window}"
+            return f"{where} used {bounds} over {_limit(violation)}{window}"
+
+
+def _limit(violation: Violation) -> str:
+    by_commitment = f" ({violation.cap})" if "/" in violation.cap else ""
+    return f"{exact_flop(violation.limit)}{by_commitment}"
 
 
 def _finding(finding: CheckedFinding) -> str:
@@ -259,12 +301,6 @@ def _finding(finding: CheckedFinding) -> str:
         f"entry {finding.entry.index}, verifier {statement.party}: {severity}, {statement.rule} by "
         f"{statement.subject}: {printable(finding.verdict.why)}; {outcome}"
     )
-
-
-def _range(bounds: Bounds) -> str:
-    if bounds.low == bounds.high:
-        return format_flop(bounds.low)
-    return f"{format_flop(bounds.low)} to {format_flop(bounds.high)}"
 
 
 def _periods(periods: set[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.evidence import Verdict
 from pacekeeper.protocol.replay.state import FindingEntry, State
 from pacekeeper.protocol.tlog.checkpoint import Checkpoint
@@ -64,13 +65,29 @@ class CrossCheck:
     forked: bool = False
 
 
+@dataclass(frozen=True)
+class Change:
+    """The verifiers or their quorum changed with the entry of this index."""
+
+    index: int
+    before: Agreement
+    after: Agreement
+
+
 @dataclass
 class AuditResult:
-    """state is None when the founding agreement could not be read; otherwise the replay of all that was audited."""
+    """state is None when the founding agreement could not be read; otherwise the replay of all that was audited.
+
+    agreement: the one in force at the head, also where an earlier size was replayed. changes: those of the verifiers,
+    up to the head. transitions: how many transition checkpoints there are in the audited tree.
+    """
 
     fingerprint: bytes
     head: Head | None = None
     state: State | None = None
+    agreement: Agreement | None = None
+    changes: list[Change] = field(default_factory=list)
+    transitions: int = 0
     audited: int = 0
     faults: list[Fault] = field(default_factory=list)
     findings: list[CheckedFinding] = field(default_factory=list)

@@ -22,7 +22,15 @@ from pacekeeper.protocol.replay.state import State
 from pacekeeper.protocol.text import count_of, printable
 from pacekeeper.protocol.units import format_time
 
-CONDUCT: Final = frozenset({ViolationKind.PAUSE, ViolationKind.RATE, ViolationKind.UNSPLIT})
+CONDUCT: Final = frozenset(
+    {
+        ViolationKind.PAUSE,
+        ViolationKind.RATE,
+        ViolationKind.UNSPLIT,
+        ViolationKind.GROWTH,
+        ViolationKind.GROWTH_UNRESOLVED,
+    }
+)
 
 _PLAIN: Final = {
     "proposed": "proposed by {who}",
@@ -42,13 +50,20 @@ _PLAIN: Final = {
     "expired": "ended: its term is over",
     "released": "ended: the breach releases all others",
     "performed": "ended: what was decided is done",
+    "not-performed": "but it could not be done any more, and nothing has changed by it",
 }
 _GROUPED: Final = frozenset({"bound", "unbound", "pledge-expired"})
 
 
 def conduct_under(state: State, commitment: str) -> list[Violation]:
     """Return the violations of a commitment, in the order in which they became known."""
-    return [v for v in state.violations if v.kind in CONDUCT and v.cap == commitment]
+    return [violation for violation in state.violations if commitment_of(violation) == commitment]
+
+
+def commitment_of(violation: Violation) -> str:
+    """Return the commitment that a violation is of; "" for one of the agreement itself."""
+    own, slash, _ = violation.cap.partition("/")  # a cap by commitment is "commitment/cap"
+    return own if slash or violation.kind in CONDUCT else ""
 
 
 def headline(standing: Standing) -> str:

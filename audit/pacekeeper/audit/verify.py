@@ -1,7 +1,8 @@
 """The audit itself: read, verify, replay, compare. It trusts the fingerprint and nothing else.
 
 1. Entry 0 is the agreement with the fingerprint asked for, signed by all its parties.
-2. The checkpoint is the log's, cosigned by the agreement's quorum.
+2. The checkpoint is the log's, cosigned by the quorum of the agreement in force in it, which is reached from entry 0
+   by transition checkpoints, each cosigned by the quorum before a change and by that after it.
 3. Every entry, tile and the root agree.
 4. Every entry is replayed, with every signature verified.
 5. Every published finding is checked again from its evidence.
@@ -11,14 +12,16 @@ Left to the caller: how fresh this is, and whether others have seen the same hea
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from pacekeeper.audit.head import CHECKPOINT, fault_of, judge_head, read_checkpoint
 from pacekeeper.audit.reading import TreeWalk, read_resource
 from pacekeeper.audit.result import AuditResult, CheckedFinding, Fault
-from pacekeeper.audit.signatures import checked
+from pacekeeper.audit.signatures import Read, checked
 from pacekeeper.audit.steady import SteadySource
+from pacekeeper.audit.transitions import Transitions
 from pacekeeper.client.fetch import Source
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.errors import Code, Refused
@@ -27,6 +30,7 @@ from pacekeeper.protocol.replay import State, apply, apply_read, genesis
 from pacekeeper.protocol.tlog.checkpoint import Checkpoint
 from pacekeeper.protocol.tlog.merkle import check_inclusion, leaf_hash, prove_inclusion
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TILE_WIDTH, TilePath, parse_bundle, subtree_reader
+from pacekeeper.protocol.tlog.transitions import FIRST_RULES
 
 Progress = Callable[[int, int], None]
 
@@ -59,17 +63,30 @@ def audit(
     if state is None:
         _list_rest(source, claimed, result)
         return result
-    result.head, faults = judge_head(note, state.agreement)
-    result.faults.extend(faults)
     if at is not None and not 1 <= at <= size:
         raise ValueError(f"the log has {size} entries")
-    walk = TreeWalk(source, result.head.checkpoint, vouched=not faults)
-    _replay(walk, state, size if at is None else at, jobs, progress)
+    transitions = Transitions(source, state.agreement, note)
+    walk = TreeWalk(source, claimed, vouched=transitions.vouched)
+    whole = state
+    if at is not None and at < size and state.agreement.rules_version >= FIRST_RULES:
+        # Who has to sign the head is known only when everything up to it is replayed, and the state asked for is kept.
+        whole = copy.deepcopy(state)
+    _replay(walk, (state, whole), size if at is None else at, transitions, jobs, progress)
     result.state = state
     result.audited = state.size
+    result.agreement, result.changes, result.transitions = whole.agreement, transitions.changes, transitions.count
+    result.head, faults = judge_head(note, whole.agreement)
+    if whole.size < size and whole.agreement.rules_version >= FIRST_RULES:
+        # Whose quorum the head needs is not known: entries between here and there may have changed it.
+        faults = [fault for fault in faults if fault.code != Code.NO_QUORUM]
+    result.faults.extend(faults)
     result.faults.extend(walk.faults)
+    if not walk.faults:
+        transitions.finish()
+        transitions.check_roots()
+    result.faults.extend(transitions.faults)
     if not result.faults:
-        _check_findings(source, result.head.checkpoint, state, result)
+        _check_findings(source, claimed, state, result)
     return result
 
 
@@ -100,7 +117,7 @@ def _list_rest(source: Source, checkpoint: Checkpoint, result: AuditResult) -> N
     """
     if any(fault.code == Code.WRONG_AGREEMENT for fault in result.faults):
         return
-    walk = TreeWalk(source, checkpoint, vouched=False)
+    walk = TreeWalk(source, checkpoint, vouched=0)
     for _ in walk.entries():
         pass
     named = {fault.resource for fault in walk.faults}
@@ -110,26 +127,45 @@ def _list_rest(source: Source, checkpoint: Checkpoint, result: AuditResult) -> N
     result.faults = [*(fault for fault in result.faults if fault.resource not in named), *walk.faults, unverified]
 
 
-def _replay(walk: TreeWalk, state: State, until: int, jobs: int, progress: Progress | None) -> None:
-    """Apply all entries but the first, up to a size; the whole tree is read in any case.
+def _replay(
+    walk: TreeWalk,
+    states: tuple[State, State],
+    until: int,
+    transitions: Transitions,
+    jobs: int,
+    progress: Progress | None,
+) -> None:
+    """Apply all entries but the first: up to a size to the first state, all to the second; they may be one.
 
     SPEC audit-13: every entry MUST be replayed with its signatures verified, and one that is refused shown as void.
     SPEC audit-15: memory MUST NOT depend on the number of entries, the replayed state aside.
     """
-    keyring = {key_id: authority.public_key for key_id, authority in state.keyring.items()}
+    state, whole = states
+    keyring = {key_id: authority.public_key for key_id, authority in whole.keyring.items()}
     total = walk.size
     seen = 0
     for chunk, verdicts in checked(_chunks(walk), keyring, total=total, jobs=jobs):
         for entry, vouched in zip(chunk, verdicts, strict=True):
             if 0 < seen < until:
-                if isinstance(entry, bytes):
-                    apply(state, entry)
-                else:
-                    time_ms, signed = entry
-                    apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
+                _apply(state, entry, vouched)
+            if seen and whole is not state:
+                _apply(whole, entry, vouched)
+            if seen < until or whole is not state:
+                transitions.applied(whole)
             seen += 1
+        walk.vouched = max(walk.vouched, transitions.vouched)
+        # Keys come into being on the log; a key id is the hash of its key, so that no verdict can be about another.
+        keyring.update((key_id, who.public_key) for key_id, who in whole.keyring.items() if key_id not in keyring)
         if progress is not None:
             progress(seen, total)
+
+
+def _apply(state: State, entry: Read, vouched: int) -> None:
+    if isinstance(entry, bytes):
+        apply(state, entry)
+    else:
+        time_ms, signed = entry
+        apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
 
 
 def _vouched(_key: bytes, _message: bytes, _signature: bytes) -> bool:
@@ -154,7 +190,7 @@ def _check_findings(source: Source, checkpoint: Checkpoint, state: State, result
     for entry in state.findings:
         finding = entry.statement
         try:
-            verdict = recheck(finding.evidence, state, entry_at=entry_at, verify=keys.verify)
+            verdict = recheck(finding.evidence, state, entry_at=entry_at, verify=keys.verify, found_at=entry.index)
         except ChangedSource as changed:
             result.faults.append(Fault(str(changed), Code.BAD_TILE, "it is not what it was when it was verified"))
             return

@@ -27,6 +27,8 @@ def ask_verifier(config_path: Path) -> dict[str, object]:
     config = load_config(config_path, VerifierConfig)
     bundle = load_bundle(resolve(config_path, config.bundle))
     certificate = bundle.certificates.get(verifier_uri(config.party))
+    if certificate is None and config.accession:
+        certificate = _own_certificate(resolve(config_path, config.tls_certificate))
     if certificate is None:
         raise ConfigError(f'{config_path}: the agreement has no party "{config.party}"')
     address = _bound_address(resolve(config_path, config.state) / "ready", config.listen)
@@ -47,6 +49,14 @@ def ask_verifier(config_path: Path) -> dict[str, object]:
         "void entries": status.void_entries,
         "findings": status.findings,
     }
+
+
+def _own_certificate(path: Path) -> bytes:
+    """A newcomer's certificate, which is in no bundle."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _describe(note: bytes) -> str:

@@ -15,6 +15,7 @@ listen = "{listen}"                      # gRPC over mutual TLS, for labs and ve
 http_listen = "{http_listen}"            # the static log over HTTP, for anyone
 checkpoint_key = "{keys}/checkpoint.key"
 statement_key = "{keys}/statement.key"
+next_statement_key = "{keys}/statement.next.key"  # the one that follows it: `pacekeeper log rotate-key` makes it
 tls_key = "{keys}/tls.pem"
 tls_certificate = "{keys}/tls.crt.pem"
 """
@@ -26,6 +27,7 @@ party = "{party}"
 state = "state"                          # the stored log and the witness state: back it up with the keys, never without
 listen = "{listen}"                      # gRPC over TLS, for anyone: status and findings
 statement_key = "{keys}/statement.key"
+next_statement_key = "{keys}/statement.next.key"  # the one that follows it: `pacekeeper verifier rotate-key` makes it
 cosign_key = "{keys}/cosign.key"
 tls_key = "{keys}/tls.pem"
 tls_certificate = "{keys}/tls.crt.pem"
@@ -39,6 +41,7 @@ state = "state"                          # the journal: the lab's memory of what
 socket = "state/gate.sock"               # training processes find the daemon here
 spool = "state/spool"                    # and leave their accounts here while it is away
 key = "{keys}/lab.key"
+next_key = "{keys}/lab.next.key"         # where the key that follows it lies: `pacekeeper lab rotate-key` makes it
 tls_key = "{keys}/tls.pem"
 tls_certificate = "{keys}/tls.crt.pem"
 chip_time_margin = "{margin}"               # of the chip-time estimate; the agreement's limit
@@ -81,6 +84,11 @@ def write_checked(config: Path, text: str, check: Callable[[Path], object]) -> N
     except BaseException:
         config.unlink()
         raise
+
+
+def accession_line(accession: Path | None, directory: Path) -> str:
+    """The line of a configuration that names a newcomer's accession, none for a founder."""
+    return "" if accession is None else f'accession = "{relative(accession, directory)}"   # by which it joins\n'
 
 
 def relative(target: Path, directory: Path) -> str:

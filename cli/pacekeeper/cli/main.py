@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "keygen": ("keygen", "Make a participant's keys, TLS certificate and public identity file."),
     "lab": ("lab", "Run a lab node, declare runs, meter commands."),
     "log": ("log", "Run the shared log, or check its state."),
+    "party": ("party", "Rotate a party's offline key."),
     "verifier": ("verifier", "Run a national verifier."),
     "witness": ("witness", "Run a public witness, for logs of any kind (C2SP tlog-witness)."),
 }

@@ -79,7 +79,7 @@ def load_bundle(directory: Path) -> Bundle:
         check_entry0(agreement, entry0)
     except Refused as refused:
         raise ConfigError(f"{envelope_path}: {refused.message}") from None
-    certificates = {uri: _certificate(directory, uri, pin) for uri, pin in transport_pins(agreement).items()}
+    certificates = {uri: read_certificate(directory, uri, pin) for uri, pin in transport_pins(agreement).items()}
     return Bundle(agreement, entry0, certificates)
 
 
@@ -111,7 +111,8 @@ def check_entry0(agreement: Agreement, entry0: bytes) -> None:
         raise Refused(Code.UNKNOWN_SIGNER, "a key signed it that is no party's")
 
 
-def _certificate(directory: Path, uri: str, pin: bytes) -> bytes:
+def read_certificate(directory: Path, uri: str, pin: bytes) -> bytes:
+    """Return the certificate of a transport identity from a bundle's directory. ConfigError names a bad file."""
     path = directory / certificate_file(uri)
     try:
         return tls.check_certificate(_read(path, _MAX_PEM_BYTES), uri, pin)

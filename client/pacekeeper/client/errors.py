@@ -18,6 +18,7 @@ class Outage(StrEnum):
 
     UNREACHABLE = "unreachable"  # no connection, or it broke
     DEADLINE_EXCEEDED = "deadline-exceeded"  # no answer in time
+    BEHIND = "behind"  # an answer that rests on entries of the log which were not followed yet
     SERVER_ERROR = "server-error"  # the server failed without a reason of the protocol
 
 

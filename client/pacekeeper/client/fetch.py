@@ -1,7 +1,8 @@
 """Reading a static log: its checkpoint, tiles and entry bundles, from a directory or over HTTP.
 
-A Source answers one question, what are the bytes at this path, and only for paths that a static log has: `checkpoint`
-and the canonical tile paths. Everything is bounded by what the path can hold at most; nothing here is verified.
+A Source answers one question, what are the bytes at this path, and only for paths that a static log has: `checkpoint`,
+`transition/<k>` and the canonical tile paths. Everything is bounded by what the path can hold at most; nothing here is
+verified.
 
 Example: open_source("https://log.example/").read("tile/0/000") -> 8192 bytes, or None if there is no such tile
 """

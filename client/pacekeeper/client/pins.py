@@ -31,7 +31,7 @@ def fetch_certificate(address: str, uri: str, pin: bytes, *, deadline_s: float) 
             context.wrap_socket(connection, server_hostname=SERVER_NAME) as secured,
         ):
             der = secured.getpeercert(binary_form=True)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a host name that no resolver takes is a UnicodeError
         raise TemporaryFailure(Outage.UNREACHABLE, f"{address} cannot be reached: {error}") from None
     if der is None:
         raise TemporaryFailure(Outage.SERVER_ERROR, f"{address} shows no certificate")

@@ -9,7 +9,7 @@ has signed these identities, indices and times under this agreement. An answer w
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,12 +18,16 @@ from pacekeeper.client.rpc import TEMPORARY
 from pacekeeper.protocol import canonical, envelope, keys, limits
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
 from pacekeeper.protocol.tlog.merkle import check_inclusion, leaf_hash
-from pacekeeper.protocol.tlog.policy import check_checkpoint
+from pacekeeper.protocol.tlog.note import parse_note
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy, check_note
 from pacekeeper.protocol.tlog.receipt import Receipt, format_receipt
 from pacekeeper.v1 import log_pb2, statements_pb2
 
 _ACCEPTANCE_TYPE: Final = envelope.PAYLOAD_TYPE_PREFIX + statements_pb2.Acceptance.DESCRIPTOR.name
+PolicyAt = Callable[[int], CosignaturePolicy]
+
 _CODE: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
@@ -67,9 +71,16 @@ class _Submission:
 
 
 def verify_answer(
-    envelopes: Sequence[bytes], response: log_pb2.SubmitResponse, agreement: Agreement, *, unwitnessed: bool
+    envelopes: Sequence[bytes],
+    response: log_pb2.SubmitResponse,
+    agreement: Agreement,
+    *,
+    policy_at: PolicyAt | None = None,
+    unwitnessed: bool,
 ) -> list[Submitted]:
     """Return the verified outcome of each envelope, in order.
+
+    policy_at: the policy of a tree of a size, as far as the log was followed; by default the founding one of all.
 
     Raises Refused if the log's answer does not prove what it says, TemporaryFailure if it puts the submitter off.
     SPEC transport-13: there MUST be exactly one outcome for each envelope.
@@ -84,7 +95,8 @@ def verify_answer(
         for position, (submission, result) in enumerate(zip(submissions, results, strict=True))
         if refusals[position] is None
     ]
-    proved = iter(_prove(sequenced, response, agreement, unwitnessed=unwitnessed))
+    policies = policy_at or (lambda _size: agreement.policy())
+    proved = iter(_prove(sequenced, response, agreement, policies, unwitnessed=unwitnessed))
     return [refusals[position] or next(proved) for position in range(len(results))]
 
 
@@ -92,6 +104,7 @@ def _prove(
     sequenced: Sequence[tuple[_Submission, log_pb2.Sequenced]],
     response: log_pb2.SubmitResponse,
     agreement: Agreement,
+    policy_at: PolicyAt,
     *,
     unwitnessed: bool,
 ) -> Sequence[WitnessedReceipt | Accepted]:
@@ -100,7 +113,7 @@ def _prove(
     if any(item.sequenced_at_ms > limits.MAX_TIME_MS for _, item in sequenced):
         raise Refused(Code.BAD_FIELD, "the log's time is out of range")
     if response.checkpoint:
-        return _witnessed(sequenced, response.checkpoint, agreement)
+        return _witnessed(sequenced, response.checkpoint, policy_at)
     # SPEC transport-15: a bare index, or an acceptance that was not asked for, MUST NOT count as a receipt.
     if not unwitnessed or not response.HasField("acceptance"):
         raise Refused(Code.NO_QUORUM, "the log answered without a cosigned checkpoint")
@@ -108,10 +121,12 @@ def _prove(
 
 
 def _witnessed(
-    sequenced: Sequence[tuple[_Submission, log_pb2.Sequenced]], note: bytes, agreement: Agreement
+    sequenced: Sequence[tuple[_Submission, log_pb2.Sequenced]], note: bytes, policy_at: PolicyAt
 ) -> list[WitnessedReceipt]:
     """SPEC transport-14: a receipt MUST be verified, quorum and inclusion, over the submitter's own bytes."""
-    checkpoint = check_checkpoint(note, agreement.policy()).checkpoint
+    parsed = parse_note(note)
+    # SPEC transition-12: a receipt MUST meet the policy of the tree of its checkpoint, as the log was followed.
+    checkpoint = check_note(parsed, policy_at(parse_checkpoint(parsed.text).size)).checkpoint
     receipts = []
     for submission, item in sequenced:
         leaf = leaf_hash(envelope.frame_entry(item.sequenced_at_ms, submission.data))
@@ -133,9 +148,18 @@ def _accepted(
     return accepted
 
 
+def claimed_size(response: log_pb2.SubmitResponse) -> int:
+    """Return the size that an answer's checkpoint claims, unverified; 0 if it claims none."""
+    try:
+        return parse_checkpoint(parse_note(response.checkpoint).text).size
+    except Refused:
+        return 0
+
+
 def check_acceptance(acceptance: bytes, agreement: Agreement) -> dict[bytes, tuple[int, int]]:
     """Return identity -> (index, sequenced_at_ms) of an Acceptance's envelope bytes, else raise Refused.
 
+    agreement: where a replayed state is at hand, the one in force there, since the log's statement key can change.
     SPEC transport-16: an acceptance MUST be signed by the log's statement key alone and name this agreement.
     """
     signed = envelope.read_envelope(envelope.parse_envelope(acceptance))

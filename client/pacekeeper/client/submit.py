@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from types import TracebackType
 from typing import Final, TypeVar
@@ -23,13 +23,15 @@ import grpc.aio
 
 from pacekeeper.client.errors import Outage, TemporaryFailure
 from pacekeeper.client.follow import Follower, VerifiedBatch
-from pacekeeper.client.receipts import Accepted, SubmitRefused, Submitted, WitnessedReceipt, verify_answer
+from pacekeeper.client.receipts import Accepted, SubmitRefused, Submitted, WitnessedReceipt, claimed_size, verify_answer
 from pacekeeper.client.rpc import failure_of
 from pacekeeper.client.tls import CHANNEL_OPTIONS
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.agreement import Agreement
-from pacekeeper.protocol.errors import Refused
+from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.tlog.merkle import Frontier
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy
+from pacekeeper.protocol.tlog.transitions import PolicyChain
 from pacekeeper.v1 import log_pb2, log_pb2_grpc
 
 __all__ = [
@@ -71,14 +73,32 @@ def _request(envelopes: Sequence[bytes], unwitnessed: bool) -> log_pb2.SubmitReq
 
 
 class LogClient:
-    """A connection to one agreement's log. Use it in `async with`; calls may run side by side."""
+    """A connection to one agreement's log. Use it in `async with`; calls may run side by side.
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials, agreement: Agreement) -> None:
+    Whose cosignatures a checkpoint needs it knows as far as it follows the log for one who replays it, or from
+    policy_at of one who has that from elsewhere.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials,
+        agreement: Agreement,
+        *,
+        policy_at: Callable[[int], CosignaturePolicy] | None = None,
+    ) -> None:
         self._address = address
         self._name = f"the log at {address}"
         self._credentials = credentials
         self._agreement = agreement
         self._channel: grpc.aio.Channel | None = None
+        self._chain = PolicyChain(agreement.policy())
+        self._followed = False
+        self._known = policy_at
+
+    def policy_at(self, size: int) -> CosignaturePolicy:
+        """Return whose cosignatures a checkpoint over so many entries needs."""
+        return self._chain.policy_at(size) if self._known is None else self._known(size)
 
     async def __aenter__(self) -> LogClient:
         if self._channel is not None:
@@ -107,7 +127,20 @@ class LogClient:
             response = await self._stub().Submit(request, timeout=deadline_s)
         except grpc.aio.AioRpcError as error:
             raise self._failure(error) from None
-        return verify_answer(envelopes, response, self._agreement, unwitnessed=unwitnessed)
+        return self._judge(envelopes, response, unwitnessed)
+
+    def _judge(
+        self, envelopes: Sequence[bytes], response: log_pb2.SubmitResponse, unwitnessed: bool
+    ) -> list[Submitted]:
+        try:
+            return verify_answer(
+                envelopes, response, self._agreement, policy_at=self.policy_at, unwitnessed=unwitnessed
+            )
+        except Refused as refused:
+            # The verifiers may have changed in entries that were not followed yet: follow first, then judge.
+            if refused.code is Code.NO_QUORUM and self._followed and claimed_size(response) > self._chain.size:
+                raise TemporaryFailure(Outage.BEHIND, refused.message) from None
+            raise
 
     async def submit_all(
         self, batches: Iterable[Sequence[bytes]], *, unwitnessed: bool = False, deadline_s: float = 30
@@ -138,7 +171,7 @@ class LogClient:
                     response = await call.read()
                 if not isinstance(response, log_pb2.SubmitResponse):
                     raise TemporaryFailure(Outage.SERVER_ERROR, f"{self._name} ended a stream before its last answer")
-                yield verify_answer(under_way.popleft(), response, self._agreement, unwitnessed=unwitnessed)
+                yield self._judge(under_way.popleft(), response, unwitnessed)
         except grpc.aio.AioRpcError as error:
             if error.code() not in _UNSAID:
                 raise self._failure(error) from None
@@ -149,8 +182,17 @@ class LogClient:
         finally:
             call.cancel()
 
-    async def follow(self, from_index: int = 0, *, frontier: Frontier | None = None) -> AsyncIterator[VerifiedBatch]:
+    async def follow(
+        self,
+        from_index: int = 0,
+        *,
+        frontier: Frontier | None = None,
+        policy: Callable[[], CosignaturePolicy | None] | None = None,
+    ) -> AsyncIterator[VerifiedBatch]:
         """Yield entries from an index on as a quorum covers them, and go on until the stream breaks.
+
+        policy: for one who replays each batch before asking for the next: the policy of the agreement that is then in
+        force. Receipts are judged by it, too. Without it the verifiers stay the founding ones.
 
         To go on from an index above 0, pass the frontier of the entries before it (VerifiedBatch.frontier of the last
         batch); otherwise nothing could be verified, and it is a ValueError. Raises as submit does.
@@ -158,12 +200,15 @@ class LogClient:
         frontier = Frontier() if frontier is None else frontier
         if frontier.size != from_index:
             raise ValueError(f"a frontier of size {frontier.size} does not go on at {from_index}")
-        follower = Follower(self._agreement.policy(), frontier)
+        anew = policy is None or from_index == 0
+        chain = PolicyChain(self._agreement.policy()) if anew else self._chain
+        if policy is not None:
+            self._chain, self._followed = chain, True
+        follower = Follower(chain, frontier, policy)
         call = self._stub().Follow(log_pb2.FollowRequest(from_index=from_index))
         try:
             async for message in call:
-                batch = follower.feed(message)
-                if batch is not None:
+                for batch in follower.feed(message):
                     yield batch
         except grpc.aio.AioRpcError as error:
             raise self._failure(error) from None

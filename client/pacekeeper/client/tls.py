@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import grpc
@@ -171,6 +171,35 @@ def server_credentials(key_pem: bytes, cert_pem: bytes, client_certs: Sequence[b
     return grpc.ssl_server_credentials([(key_pem, cert_pem)], root_certificates=trusted, require_client_auth=True)
 
 
+def changing_server_credentials(
+    key_pem: bytes, cert_pem: bytes, trusted: Callable[[], Sequence[bytes]]
+) -> grpc.ServerCredentials:
+    """As server_credentials of a private service whose clients change while it runs.
+
+    trusted is asked at each handshake. It may be called from any thread, and must return the same object as long as
+    nothing has changed.
+    """
+    known: Sequence[bytes] = ()
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        joined = b"".join(certificate.rstrip(b"\n") + b"\n" for certificate in known)
+        return grpc.ssl_server_certificate_configuration([(key_pem, cert_pem)], root_certificates=joined)
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal known
+        wanted = trusted()
+        if wanted is known:
+            return None
+        known = wanted
+        return configuration()
+
+    known = trusted()
+    if not known:
+        raise ValueError("a private service needs at least one client certificate")
+    # None says that nothing has changed; the stubs do not know it.
+    return grpc.dynamic_ssl_server_credentials(configuration(), fetch, require_client_authentication=True)  # type: ignore[arg-type]
+
+
 def channel_credentials(
     server_cert_pem: bytes, key_pem: bytes | None = None, cert_pem: bytes | None = None
 ) -> grpc.ChannelCredentials:
@@ -185,7 +214,11 @@ class PeerCheck:
     """Who calls: the URI of the client's certificate, provided its key is the one pinned for that URI."""
 
     def __init__(self, pins: Mapping[str, bytes]) -> None:
-        self._pins = dict(pins)
+        self._pins = frozenset(pins.items())
+
+    def repin(self, pins: Iterable[tuple[str, bytes]]) -> None:
+        """Have other participants from now on: each (URI, pin) that is good, an identity may have more than one."""
+        self._pins = frozenset(pins)
 
     def identify(self, context: CallContext) -> str:
         """Return the caller's URI, else raise Refused(wrong-identity).
@@ -203,7 +236,7 @@ class PeerCheck:
             uri, pin = _read_peer(pem)
         except Refused as refused:
             raise Refused(Code.WRONG_IDENTITY, refused.message) from None
-        if self._pins.get(uri) != pin:
+        if (uri, pin) not in self._pins:
             raise Refused(Code.WRONG_IDENTITY, "the caller's certificate is not the one pinned for its identity")
         return uri
 

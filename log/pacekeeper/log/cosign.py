@@ -106,6 +106,9 @@ class CosignStreams:
         conflict = 0
         while True:
             changed = witnessing.changed.arm()
+            if party not in witnessing.witnesses.of:
+                # SPEC transition-8: a verifier that left MUST NOT be served once the transition is published.
+                raise Refused(Code.WRONG_IDENTITY, "this party is not of the agreement in force any more")
             current = witnessing.witnesses.current()
             if current is not None and sent < current.size:
                 sent = await self._push_entries(sent, current.size, context)

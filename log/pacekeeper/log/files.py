@@ -1,6 +1,7 @@
 """The public directory: the log as static files, which any web server could serve as well.
 
     state/public/checkpoint
+    state/public/transition/...    the checkpoints over a change of the verifiers, see tlog.transitions
     state/public/tile/...          tiles and entry bundles, see pacekeeper.protocol.tlog.tiles
 
 Every file is derived from the store, so that a missing one is made again. A file appears whole or not at all (written
@@ -18,6 +19,7 @@ from typing import Final
 from pacekeeper.log.edge import File
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.tlog.tiles import TilePath
+from pacekeeper.protocol.tlog.transitions import transition_path
 
 _TEMPORARY: Final = ".tmp"
 CHECKPOINT: Final = "checkpoint"
@@ -43,6 +45,20 @@ class PublicFiles:
             raise Refused(Code.UNSAFE_STATE, f"{path} differs from the stored entries; check the disk, then remove it")
         _write(path, data, durable=True)
 
+    def put_transition(self, number: int, note: bytes) -> None:
+        """Have a transition checkpoint on disk, like a full tile: it never changes.
+
+        SPEC transition-7: a kept transition checkpoint that differs from the stored one MUST stop the log.
+        """
+        path = self.directory / transition_path(number)
+        present = read_if_there(path)
+        if present is not None and not note.startswith(present):
+            raise Refused(
+                Code.UNSAFE_STATE, f"{path} differs from the one in the store; check the disk, then remove it"
+            )
+        if present != note:
+            _write(path, note, durable=True)
+
     def put_partials(self, files: Iterable[File]) -> None:
         """Have these partial tiles on disk. Those of the publication before stay for readers under way."""
         written = set()
@@ -62,6 +78,10 @@ class PublicFiles:
     def read(self, tile: TilePath) -> bytes | None:
         """Return a file's bytes, None if it is not there."""
         return read_if_there(self.directory / str(tile))
+
+    def read_transition(self, number: int) -> bytes | None:
+        """Return a transition checkpoint's bytes, None if it is not there."""
+        return read_if_there(self.directory / transition_path(number))
 
     def sweep(self) -> None:
         """Remove temporary files and partial tiles that an earlier process has left, except the present ones."""

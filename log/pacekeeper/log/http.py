@@ -15,6 +15,7 @@ from typing import Any, Final
 from pacekeeper.log.published import PublishedTree
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TilePath, parse_tile_path
+from pacekeeper.protocol.tlog.transitions import parse_transition_path
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -42,6 +43,7 @@ entries      {size}
 
 /checkpoint      the signed tree head, with the verifiers' cosignatures
 /tile/...        the tree's tiles and the entries
+/transition/...  the tree heads over each change of the verifiers, from 1 on
 
 Do not believe this page: `pacekeeper audit` verifies it all from the fingerprint, which you have from elsewhere.
 """
@@ -77,6 +79,8 @@ class PublicLog:
             return _not_found()
         if path == b"/checkpoint":
             return 200, [_TEXT, _BRIEFLY], tree.note
+        if path.startswith(b"/transition/"):
+            return _transition(tree, path[1:].decode("ascii", "replace"))
         try:
             tile = parse_tile_path(path[1:].decode("ascii", "replace")) if path.startswith(b"/tile/") else None
         except Refused:
@@ -86,6 +90,17 @@ class PublicLog:
     def _about(self, tree: PublishedTree | None) -> bytes:
         size = tree.size if tree else 0
         return _ABOUT.format(origin=self._origin, fingerprint=self._fingerprint.hex(), size=size).encode()
+
+
+def _transition(tree: PublishedTree, path: str) -> tuple[int, list[Header], bytes]:
+    """SPEC transition-10: transition checkpoints MUST be served like the checkpoint, and may be cached for ever."""
+    try:
+        number = parse_transition_path(path)
+    except Refused:
+        return _not_found()
+    if number > len(tree.transitions):
+        return _not_found()
+    return 200, [_TEXT, _FOR_EVER], tree.transitions[number - 1][1]
 
 
 async def _tile(tree: PublishedTree, tile: TilePath, gzip: bool) -> tuple[int, list[Header], bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -24,6 +24,10 @@ class Peers:
     def __init__(self, check: PeerCheck) -> None:
         self._check = check
         self._calls: Counter[str] = Counter()
+
+    def repin(self, pins: Iterable[tuple[str, bytes]]) -> None:
+        """Have other participants from now on, each with the pins that are good for it."""
+        self._check.repin(pins)
 
     async def identify(self, context: Context) -> str:
         """Return the caller's URI, or end the call with wrong-identity."""

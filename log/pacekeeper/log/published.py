@@ -20,12 +20,16 @@ _SUBTREES_KEPT = 16_384
 
 @dataclass(frozen=True)
 class PublishedTree:
-    """size entries under note, a checkpoint with the quorum's cosignatures."""
+    """size entries under note, a checkpoint with the quorum's cosignatures.
+
+    transitions: the checkpoints over each change of the verifiers so far, with the sizes of their trees.
+    """
 
     size: int
     note: bytes
     edge: EdgeSnapshot
     files: PublicFiles
+    transitions: tuple[tuple[int, bytes], ...] = ()
 
     def read(self, tile: TilePath) -> bytes | None:
         """Return a tile or bundle of any width that this tree has, None if it has none such.

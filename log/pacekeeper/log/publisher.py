@@ -2,7 +2,8 @@
 
     prepare   read the new entries back from the store, hash them anew, write the tiles that they fill,
               compare roots, sign the checkpoint
-    publish   write the partial tiles, keep the note in the store, replace the checkpoint file
+    publish   write the partial tiles, keep the note in the store, write it for ever if it is a transition checkpoint,
+              replace the checkpoint file
 
 Recovery runs through prepare and publish as well (pacekeeper.log.recovery): there is no second way to make a tile.
 Everything here blocks on the disk and runs in a thread, one call at a time.
@@ -10,6 +11,8 @@ Everything here blocks on the disk and runs in a thread, one call at a time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from pacekeeper.log.edge import Edge
@@ -32,6 +35,7 @@ class Publisher:
         self._origin = origin
         self._key = key
         self._edge = Edge()
+        self._transitions: tuple[tuple[int, bytes], ...] = ()
 
     def extend(self, entries: list[bytes]) -> None:
         """Append the entries that follow on the edge, writing each tile that they complete."""
@@ -57,19 +61,31 @@ class Publisher:
                 Code.UNSAFE_STATE, f"the stored entries up to {self._edge.size} do not hash to the tree's root"
             )
 
-    def publish(self, note: bytes) -> PublishedTree:
+    def publish(self, note: bytes, transition: bool = False) -> PublishedTree:
         """Publish the note, a checkpoint with its quorum over the tree last prepared.
 
         SPEC log-18: the checkpoint file MUST be replaced only after every tile of its tree is in place.
+        SPEC transition-6: a transition checkpoint MUST be kept for ever, in place before the checkpoint file is.
         """
         snapshot = self._edge.snapshot()
         self._files.put_partials(snapshot.partials())
-        self._store.publish(note)
+        self._store.publish(note, transition=transition)
+        if transition:
+            self._keep(snapshot.size, note)
         self._files.put_checkpoint(note)
-        return PublishedTree(snapshot.size, note, snapshot, self._files)
+        return PublishedTree(snapshot.size, note, snapshot, self._files, self._transitions)
+
+    def _keep(self, size: int, note: bytes) -> None:
+        self._files.put_transition(len(self._transitions) + 1, note)
+        self._transitions = (*self._transitions, (size, note))
+
+    def restore(self, transitions: Sequence[tuple[int, bytes]]) -> None:
+        """Take up the stored transition checkpoints, with their sizes, and write those whose files are missing."""
+        for size, note in transitions:
+            self._keep(size, note)
 
     def republish(self, tree: PublishedTree, note: bytes) -> PublishedTree:
         """Replace the published note by one of the same checkpoint with more cosignatures."""
         self._store.publish(note)
         self._files.put_checkpoint(note)
-        return PublishedTree(tree.size, note, tree.edge, tree.files)
+        return replace(tree, note=note)

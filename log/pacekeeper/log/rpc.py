@@ -72,6 +72,7 @@ class LogService(log_pb2_grpc.TransparencyLogServicer):
         uri = await self._peers.identify(context)
         position = request.from_index
         told = b""
+        shown = 0  # size of the checkpoint that was sent last
         try:
             with self._peers.call(uri):
                 while True:
@@ -79,15 +80,17 @@ class LogService(log_pb2_grpc.TransparencyLogServicer):
                     tree = self._witnessing.published
                     if tree is None or (tree.size <= position and tree.note == told) or tree.size < position:
                         await changed.wait()
+                        await self._peers.identify(context)  # the caller may have left the agreement meanwhile
                         continue
-                    while position < tree.size:
-                        end = min(tree.size, position + STREAM_ENTRIES)
-                        entries = await asyncio.to_thread(self._store.read, position, end, STREAM_BYTES)
-                        batch = log_pb2.EntryBatch(first_index=position, entries=entries)
-                        yield log_pb2.FollowResponse(batch=batch)
-                        position += len(entries)
-                    told = tree.note
-                    yield log_pb2.FollowResponse(checkpoint=told)
+                    for size, told in _checkpoints(tree, position, shown):
+                        while position < size:
+                            end = min(size, position + STREAM_ENTRIES)
+                            entries = await asyncio.to_thread(self._store.read, position, end, STREAM_BYTES)
+                            batch = log_pb2.EntryBatch(first_index=position, entries=entries)
+                            yield log_pb2.FollowResponse(batch=batch)
+                            position += len(entries)
+                        shown = size
+                        yield log_pb2.FollowResponse(checkpoint=told)
         except Refused as refused:
             await abort(context, refused)
 
@@ -133,3 +136,12 @@ class LogService(log_pb2_grpc.TransparencyLogServicer):
         if tree is None or tree.size <= index:
             raise Refused(Code.NOT_WITNESSED, "that entry is sequenced, but no published checkpoint covers it yet")
         return tree
+
+
+def _checkpoints(tree: PublishedTree, position: int, shown: int) -> list[tuple[int, bytes]]:
+    """Return the checkpoints to send to one who has so many entries and was shown that size, with their sizes.
+
+    SPEC transition-9: who follows MUST be sent each transition checkpoint right after the entries of its tree.
+    """
+    ahead = [(size, note) for size, note in tree.transitions if size >= position and size > shown]
+    return [*ahead, (tree.size, tree.note)]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pacekeeper.log.store.port import Slot
 from pacekeeper.protocol import keys, limits
@@ -27,6 +27,13 @@ from pacekeeper.protocol.statements import parse_statement, seal
 from pacekeeper.protocol.units import format_duration, format_time
 from pacekeeper.v1 import log_pb2
 from pacekeeper.v1 import statements_pb2 as pb
+
+
+class Voice(Protocol):
+    """Whoever holds the log's statement keys, and picks the one in force."""
+
+    def key_for(self, state: State) -> keys.SigningKey: ...
+
 
 Known = Callable[[Sequence[bytes]], Mapping[bytes, int]]
 FindSlot = Callable[[str, int], int | None]
@@ -50,13 +57,17 @@ class Conditions:
 
     oldest_unpublished_ms: log time of the first entry that no published checkpoint covers. clocks_disagree: too many
     verifiers' clocks are out of tolerance. behind: more verifiers than may lie hold more entries than this log.
-    refresh: the quorum is there, but will not cosign a head as old as this one; a Tick makes it new.
+    unconfirmed: a quorum of verifiers is still to say that it holds no more than this log, whose state may be old.
+    refresh: the quorum is there, but will not cosign a head as old as this one; a Tick makes it new. full: the disk has
+    no room for more.
     """
 
     oldest_unpublished_ms: int | None = None
     clocks_disagree: bool = False
     behind: bool = False
+    unconfirmed: bool = False
     refresh: bool = False
+    full: bool = False
 
 
 @dataclass(slots=True)
@@ -74,11 +85,11 @@ class Plan:
 
 
 class Sequencer:
-    """Owns the replay's state. tick_key is the log's statement key; known and find_slot look into the store."""
+    """Owns the replay's state. voice has the log's statement key; known and find_slot look into the store."""
 
-    def __init__(self, state: State, tick_key: keys.SigningKey, known: Known, find_slot: FindSlot) -> None:
+    def __init__(self, state: State, voice: Voice, known: Known, find_slot: FindSlot) -> None:
         self.state = state
-        self._tick_key = tick_key
+        self._voice = voice
         self._known = known
         self._find_slot = find_slot
         self._resuming = True  # a log that has been down resumes like one that was halted
@@ -90,7 +101,8 @@ class Sequencer:
         plan.halted = self.halt_reason(now_ms, conditions)
         if plan.halted is not None:
             self._resuming = True
-            if conditions.refresh and plan.halted.code is Code.HALTED and not conditions.behind:
+            doubtful = conditions.behind or conditions.unconfirmed
+            if conditions.refresh and plan.halted.code is Code.HALTED and not doubtful:
                 self._tick(plan)
         elif self._tick_due(plan.time_ms, conditions):
             self._tick(plan)
@@ -109,9 +121,12 @@ class Sequencer:
 
         SPEC log-6: a log whose clock is behind its last entry by more than the tolerance MUST wait for it to catch up.
         SPEC log-7: a log MUST NOT sequence while verifiers' clocks disagree with its own and the rest is no quorum.
+        SPEC log-16: a log MUST NOT sequence, not even a Tick, while its disk is nearly full.
         SPEC log-8: a log MUST NOT sequence while its oldest unpublished entry is older than the agreement allows.
         """
         timing = self.state.agreement.timing
+        if conditions.full:
+            return Refused(Code.OVERLOADED, "the log's disk is nearly full; nothing is taken until space is made")
         if now_ms < self.state.last_time_ms - timing.tolerance_ms:
             last = format_time(self.state.last_time_ms)
             return Refused(Code.CLOCK_DISAGREES, f"the log's clock is behind its last entry of {last}")
@@ -119,6 +134,9 @@ class Sequencer:
             return Refused(Code.CLOCK_DISAGREES, "the log's clock and those of its verifiers disagree")
         if conditions.behind:
             return Refused(Code.HALTED, "verifiers hold more entries than this log; was it restored from a backup")
+        # SPEC log-27: a log that may be an older image of itself MUST NOT sequence before a quorum has said otherwise.
+        if conditions.unconfirmed:
+            return Refused(Code.HALTED, "a quorum of verifiers has not said yet how many entries this log has had")
         oldest = conditions.oldest_unpublished_ms
         if oldest is not None and now_ms - oldest > timing.unwitnessed_ms:
             allowed = format_duration(timing.unwitnessed_ms)
@@ -141,7 +159,7 @@ class Sequencer:
 
     def _tick(self, plan: Plan) -> None:
         state = self.state
-        tick = seal(pb.Tick(agreement=state.agreement.fingerprint, index=state.size), [self._tick_key])
+        tick = seal(pb.Tick(agreement=state.agreement.fingerprint, index=state.size), [self._voice.key_for(state)])
         applied = admit(state, read_envelope(tick), plan.time_ms)
         plan.entries.append(frame_entry(plan.time_ms, encode(tick)))
         plan.ids.append(applied.id)

@@ -12,7 +12,7 @@ a while is ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple
 
 from pacekeeper.client.rpc import TEMPORARY
@@ -46,9 +46,11 @@ _UnderWay = asyncio.Queue[_Batch | Refused | None]
 
 
 class Submissions:
-    """Answers under one agreement, with the log's statement key."""
+    """Answers under one agreement, with the log's statement key that is in force when it answers."""
 
-    def __init__(self, writer: Writer, witnessing: Witnessing, statement_key: SigningKey, fingerprint: bytes) -> None:
+    def __init__(
+        self, writer: Writer, witnessing: Witnessing, statement_key: Callable[[], SigningKey], fingerprint: bytes
+    ) -> None:
         self._writer = writer
         self._witnessing = witnessing
         self._key = statement_key
@@ -118,7 +120,7 @@ class Submissions:
                 entry = promise.entries.add()
                 entry.index, entry.id, entry.sequenced_at_ms, _ = outcome
         if promise.entries:
-            response.acceptance.CopyFrom(seal(promise, [self._key]))
+            response.acceptance.CopyFrom(seal(promise, [self._key()]))
         return response
 
     async def _witnessed(self, outcomes: Sequence[Outcome], left_s: float | None) -> log_pb2.SubmitResponse:

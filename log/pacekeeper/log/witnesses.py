@@ -3,6 +3,9 @@
 There is at most one candidate at a time. A verifier's lines are counted only if they verify, are its own party's, and
 carry a time within tolerance of the log's clock. Lines that come after the quorum are added to the published
 checkpoint, so that every verifier shows, and so does its absence.
+
+Whose lines are needed is what the agreement says at a place of the log. A candidate over a change of the verifiers
+needs both quorums: that of the tree published before, and its own tree's.
 """
 
 from __future__ import annotations
@@ -11,21 +14,35 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from pacekeeper.log.store.port import Head
+from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
 from pacekeeper.protocol.tlog.cosignature import cosignature_time
 from pacekeeper.protocol.tlog.note import Note, NoteSignature, format_note, parse_note, parse_signatures
 from pacekeeper.protocol.tlog.policy import CosignaturePolicy, check_checkpoint
+from pacekeeper.protocol.tlog.vkey import NoteKey
 
 
 @dataclass
 class Proposal:
-    """A checkpoint that the log has signed, and the cosignatures that it has by now. head_ms: its last entry's time."""
+    """A checkpoint that the log has signed, and the cosignatures that it has by now. head_ms: its last entry's time.
+
+    agreement: the one in force in its tree. policies: that of the tree published before and its own, once if they are
+    the same.
+    """
 
     size: int
     head_ms: int
     text: str
     log_line: NoteSignature
-    cosignatures: dict[str, NoteSignature] = field(default_factory=dict)
+    agreement: Agreement
+    policies: tuple[CosignaturePolicy, ...]
+    cosignatures: dict[NoteKey, NoteSignature] = field(default_factory=dict)
+
+    @property
+    def is_transition(self) -> bool:
+        """Whether it is over a change of the verifiers."""
+        return len(self.policies) > 1
 
     def signed(self) -> bytes:
         """Return the note with the log's signature alone: what a verifier is asked to cosign."""
@@ -33,8 +50,30 @@ class Proposal:
 
     def note(self) -> bytes:
         """Return the note with every cosignature, by party."""
-        lines = [self.cosignatures[party] for party in sorted(self.cosignatures)]
+        lines = [line for _, line in sorted(self.cosignatures.items(), key=lambda item: item[0].name)]
         return format_note(Note(self.text, (self.log_line, *lines)))
+
+    def keys_of(self, party: str) -> list[NoteKey]:
+        """Return the keys under which a party's cosignature is good for something here, none twice."""
+        return list(dict.fromkeys([key for policy in self.policies for who, key in policy.witnesses if who == party]))
+
+    def asks(self, party: str) -> bool:
+        """Whether this party can cosign it, and has not yet."""
+        return any(key not in self.cosignatures for key in self.keys_of(party))
+
+    def cosigners(self) -> set[str]:
+        """Return the parties that have cosigned it."""
+        return {who for policy in self.policies for who, key in policy.witnesses if key in self.cosignatures}
+
+    def is_complete(self) -> bool:
+        """Whether it has the quorum of each of its policies.
+
+        SPEC transition-5: a checkpoint over a change of the verifiers MUST NOT be published without both quorums.
+        """
+        return all(
+            len({party for party, key in policy.witnesses if key in self.cosignatures}) >= policy.quorum
+            for policy in self.policies
+        )
 
 
 class Counted(Enum):
@@ -57,34 +96,74 @@ class Witness:
 
 
 class Witnesses:
-    """The verifiers of one agreement. wall times in `_ms` are the log's clock; `monotonic_ms` only ever advances."""
+    """The verifiers that count at present. wall times in `_ms` are the log's clock; `monotonic_ms` only ever advances.
 
-    def __init__(self, policy: CosignaturePolicy, liars: int, tolerance_ms: int) -> None:
-        self._policy = policy
-        self._liars = liars
-        self.tolerance_ms = tolerance_ms
-        self._keys = dict(policy.witnesses)
-        self.of = {party: Witness() for party, _ in policy.witnesses}
+    of: the verifiers of the agreement in the published tree, in the candidate's and at the log's head: a newcomer may
+    connect from its accession on, and one that leaves is needed until the transition is published.
+    """
+
+    def __init__(self, agreement: Agreement) -> None:
+        self.standing = agreement  # in force in the published tree
+        self.coming = agreement  # in force at the log's head
+        self.of: dict[str, Witness] = {}
         self.candidate: Proposal | None = None
         self.published: Proposal | None = None
+        self._seat()
 
-    def restore(self, note: bytes, head_ms: int) -> None:
-        """Take up the checkpoint that an earlier process published. Refused if it does not meet the agreement."""
-        checked = check_checkpoint(note, self._policy)
-        by_key = {(key.name, key.hash): party for party, key in self._policy.witnesses}
-        log_line, *_ = [line for line in checked.note.signatures if line.key_hash == self._policy.log_key.hash]
-        proposal = Proposal(checked.checkpoint.size, head_ms, checked.note.text, log_line)
-        for line in checked.note.signatures:
-            party = by_key.get((line.name, line.key_hash))
-            if party is not None:
-                proposal.cosignatures[party] = line
-                self.of[party].cosigned_size = proposal.size
+    @property
+    def tolerance_ms(self) -> int:
+        """How far clocks may differ."""
+        return self.coming.timing.tolerance_ms
+
+    def agreements(self) -> list[Agreement]:
+        """Return the agreements whose members count at present, none twice."""
+        candidate = [] if self.candidate is None else [self.candidate.agreement]
+        found: list[Agreement] = []
+        for agreement in (self.standing, *candidate, self.coming):
+            if all(agreement is not other for other in found):
+                found.append(agreement)
+        return found
+
+    def _seat(self) -> None:
+        parties = dict.fromkeys(party.id for agreement in self.agreements() for party in agreement.parties)
+        self.of = {party: self.of.get(party, Witness()) for party in parties}
+
+    def advance(self, agreement: Agreement) -> None:
+        """Take note of the agreement that is in force at the log's head."""
+        if agreement is not self.coming:
+            self.coming = agreement
+            self._seat()
+
+    def restore(self, note: bytes, head_ms: int, agreement: Agreement, before: Agreement) -> None:
+        """Take up the checkpoint that an earlier process published, over a tree in which an agreement is in force.
+
+        before: the agreement of the tree published before it. Refused if the note does not meet the agreement.
+        """
+        self.standing = agreement
+        parsed = check_checkpoint(note, agreement.policy()).note
+        log_line, *_ = [line for line in parsed.signatures if line.key_hash == agreement.log.key.hash]
+        policies = _both(before.policy(), agreement.policy())
+        size = parse_checkpoint(parsed.text).size
+        proposal = Proposal(size, head_ms, parsed.text, log_line, agreement, policies)
+        by_name = {(key.name, key.hash): key for policy in policies for _, key in policy.witnesses}
+        for line in parsed.signatures:
+            key = by_name.get((line.name, line.key_hash))
+            if key is not None:
+                proposal.cosignatures[key] = line
         self.published = proposal
+        self._seat()
+        for party in proposal.cosigners() & self.of.keys():
+            self.of[party].cosigned_size = proposal.size
 
-    def propose(self, note: bytes, head: Head) -> None:
-        """Make a checkpoint, signed by the log over the head, the candidate, in place of any before."""
+    def propose(self, note: bytes, head: Head, agreement: Agreement) -> None:
+        """Make a checkpoint, signed by the log over the head, the candidate, in place of any before.
+
+        agreement: the one in force at that head.
+        """
         parsed = parse_note(note)
-        self.candidate = Proposal(head.size, head.time_ms, parsed.text, parsed.signatures[0])
+        policies = _both(self.standing.policy(), agreement.policy())
+        self.candidate = Proposal(head.size, head.time_ms, parsed.text, parsed.signatures[0], agreement, policies)
+        self._seat()
 
     def current(self) -> Proposal | None:
         """Return the checkpoint that verifiers are asked to cosign: the candidate, else the published one."""
@@ -97,19 +176,20 @@ class Witnesses:
         SPEC log-13: a cosignature MUST NOT count unless it verifies under the party's own key and its time is within
         the agreement's tolerance of the log's clock.
         """
-        key = self._keys[party]
-        own = [line for line in parse_signatures(lines) if (line.name, line.key_hash) == (key.name, key.hash)]
-        for line in own:
-            for proposal, result in ((self.candidate, Counted.CANDIDATE), (self.published, Counted.LATE)):
-                if proposal is None or not key.verify(proposal.text, line.data):
+        result = Counted.NOTHING
+        for line in parse_signatures(lines):
+            for proposal, good_for in ((self.candidate, Counted.CANDIDATE), (self.published, Counted.LATE)):
+                key = None if proposal is None else _key_of(proposal, party, line)
+                if proposal is None or key is None or key in proposal.cosignatures:
                     continue
-                if party in proposal.cosignatures:
-                    return Counted.NOTHING
                 self._check_time(cosignature_time(line), now_ms)
-                proposal.cosignatures[party] = line
-                self.of[party].cosigned_size = max(self.of[party].cosigned_size, proposal.size)
-                return result
-        return Counted.NOTHING
+                proposal.cosignatures[key] = line
+                witness = self.of.get(party)
+                if witness is not None:
+                    witness.cosigned_size = max(witness.cosigned_size, proposal.size)
+                result = good_for
+                break
+        return result
 
     def _check_time(self, time_s: int, now_ms: int) -> None:
         # A cosignature's time is in whole seconds, cut off or rounded.
@@ -118,7 +198,7 @@ class Witnesses:
 
     def has_quorum(self) -> bool:
         """Whether the candidate may be published. SPEC log-14: not before the agreement's quorum has cosigned it."""
-        return self.candidate is not None and len(self.candidate.cosignatures) >= self._policy.quorum
+        return self.candidate is not None and self.candidate.is_complete()
 
     def publish(self) -> Proposal:
         """Make the candidate, which has its quorum, the published checkpoint."""
@@ -126,12 +206,15 @@ class Witnesses:
         assert candidate is not None
         assert self.has_quorum()
         self.published, self.candidate = candidate, None
+        self.standing = candidate.agreement
+        self._seat()
         return candidate
 
     def heard(self, party: str, clock_ms: int, monotonic_ms: int) -> None:
         """Note a verifier's clock."""
-        witness = self.of[party]
-        witness.clock_ms, witness.heard_ms = clock_ms, monotonic_ms
+        witness = self.of.get(party)
+        if witness is not None:  # else it has left, and its stream is about to end
+            witness.clock_ms, witness.heard_ms = clock_ms, monotonic_ms
 
     def offset_ms(self, party: str, now_ms: int, monotonic_ms: int) -> int:
         """Return a verifier's clock minus the log's, 0 if it was never heard.
@@ -145,17 +228,38 @@ class Witnesses:
 
     def clocks_disagree(self, now_ms: int, monotonic_ms: int) -> bool:
         """Whether so many connected verifiers' clocks are out of tolerance that the rest is no quorum."""
-        out = [
+        out = {
             party
             for party, witness in self.of.items()
             if witness.connected and abs(self.offset_ms(party, now_ms, monotonic_ms)) > self.tolerance_ms
-        ]
-        return len(out) > len(self.of) - self._policy.quorum
+        }
+        return any(len(ids - out) < quorum for ids, quorum in self._quorums())
 
     def behind(self) -> bool:
         """Whether more verifiers than may lie say that they hold more entries than this log."""
-        return sum(witness.ahead for witness in self.of.values()) > self._liars
+        ahead = {party for party, witness in self.of.items() if witness.ahead}
+        return any(
+            len(ahead.intersection(party.id for party in agreement.parties)) > agreement.quorum.liars
+            for agreement in self.agreements()
+        )
 
     def quorum_connected(self) -> bool:
-        """Whether enough verifiers are connected for a quorum."""
-        return sum(witness.connected for witness in self.of.values()) >= self._policy.quorum
+        """Whether enough verifiers are connected for every quorum that is needed."""
+        connected = {party for party, witness in self.of.items() if witness.connected}
+        return all(len(ids & connected) >= quorum for ids, quorum in self._quorums())
+
+    def _quorums(self) -> list[tuple[set[str], int]]:
+        """The parties and the quorum of each agreement that counts at present."""
+        return [({party.id for party in agreement.parties}, agreement.quorum.quorum) for agreement in self.agreements()]
+
+
+def _both(before: CosignaturePolicy, own: CosignaturePolicy) -> tuple[CosignaturePolicy, ...]:
+    return (own,) if before == own else (before, own)
+
+
+def _key_of(proposal: Proposal, party: str, line: NoteSignature) -> NoteKey | None:
+    """Return the party's key that has signed the proposal's text with this line, if one has."""
+    for key in proposal.keys_of(party):
+        if (line.name, line.key_hash) == (key.name, key.hash) and key.verify(proposal.text, line.data):
+            return key
+    return None

@@ -45,6 +45,9 @@ class Witnessing:
         clock: Clock,
         published: PublishedTree | None,
         oldest_unpublished_ms: int | None,
+        *,
+        unconfirmed: bool = False,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -53,6 +56,8 @@ class Witnessing:
         self.published = published
         self.head = store.head()
         self._oldest_ms = oldest_unpublished_ms
+        self._unconfirmed = unconfirmed
+        self._room = room
         self._refresh_wanted = False
         self._refreshed_ms = -witnesses.tolerance_ms
         self._refresh_timer: asyncio.TimerHandle | None = None
@@ -68,18 +73,25 @@ class Witnessing:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self.changed = Signal()
         self.nudge: Callable[[], None] = lambda: None
+        self.owing: frozenset[str] = frozenset()  # labs that have left, and still account for what they owe
+        self.membership_changed: Callable[[], None] = lambda: None  # whose verifiers and labs may call
 
     def conditions(self) -> Conditions:
         """Return what the sequencer must know at this moment."""
         now_ms, monotonic_ms = self._clock.now_ms(), self._clock.monotonic_ms()
         witnesses = self.witnesses
         refresh, self._refresh_wanted = self._refresh_wanted, False
-        return Conditions(self._oldest_ms, witnesses.clocks_disagree(now_ms, monotonic_ms), witnesses.behind(), refresh)
+        disagree = witnesses.clocks_disagree(now_ms, monotonic_ms)
+        return Conditions(self._oldest_ms, disagree, witnesses.behind(), self._unconfirmed, refresh)
 
     def committed(self, done: Committed) -> None:
         """Take note of a commit and of conflicts that the sequencer has seen."""
         if done.head is not None:
             self.head = done.head
+            if done.agreement is not self.witnesses.coming or done.owing != self.owing:
+                self.owing = done.owing
+                self.witnesses.advance(done.agreement)
+                self.membership_changed()
             if self._oldest_ms is None:
                 self._oldest_ms = done.first_time_ms
             self._replace, self._replace_next = self._replace or self._replace_next, False
@@ -129,17 +141,25 @@ class Witnessing:
 
     def attach(self, party: str, size: int) -> None:
         """A verifier has connected, holding that many entries. Refused(unsafe-state) if that is more than there are."""
-        witness = self.witnesses.of[party]
+        witness = self.witnesses.of.get(party)
+        if witness is None:
+            raise Refused(Code.WRONG_IDENTITY, "this party is not of the agreement in force")
         witness.ahead = size > (self.head.size if self.head else 0)
         if witness.ahead:
+            self._wake.set()
             self.nudge()
             raise Refused(Code.UNSAFE_STATE, "the log has fewer entries than this verifier says it holds")
         witness.connected = True
+        if self._unconfirmed and self.witnesses.quorum_connected():
+            self._unconfirmed = False
+            self.nudge()
         _log.info("verifier connected", party=party, size=size)
 
     def detach(self, party: str) -> None:
         """A verifier's stream has ended."""
-        self.witnesses.of[party].connected = False
+        witness = self.witnesses.of.get(party)
+        if witness is not None:
+            witness.connected = False
         _log.info("verifier disconnected", party=party)
         self.nudge()
 
@@ -149,7 +169,7 @@ class Witnessing:
         The published one is worth asking for only while its head is new enough for a cosignature.
         """
         current = self.witnesses.current()
-        if current is None or party in current.cosignatures:
+        if current is None or not current.asks(party):
             return None
         stale = current.head_ms < self._clock.now_ms() - self.witnesses.tolerance_ms
         return None if stale and self.witnesses.candidate is None else current
@@ -182,6 +202,13 @@ class Witnessing:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if self.witnesses.behind():
+                    # SPEC log-28: when more verifiers than may lie hold more entries than the log, it MUST stop.
+                    raise Refused(
+                        Code.UNSAFE_STATE, "verifiers hold more entries than this log: it was restored from a backup"
+                    )
+                if not self._room():
+                    continue  # the first commit after there is room again wakes this task
                 if self.witnesses.has_quorum():
                     await self._publish()
                 await self._propose()
@@ -197,9 +224,15 @@ class Witnessing:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     async def _publish(self) -> None:
+        before = self.witnesses.agreements()
         proposal = self.witnesses.publish()
         self._late = self._replace = self._replace_next = False
-        self.published = await self._in_thread(self._publisher.publish, proposal.note())
+        transition = proposal.is_transition
+        self.published = await self._in_thread(self._publisher.publish, proposal.note(), transition)
+        if transition:
+            _log.info("the verifiers have changed", size=proposal.size, parties=sorted(self.witnesses.of))
+        if len(before) > 1:  # else the one agreement that counted still does
+            self.membership_changed()
         size = proposal.size
         self._oldest_ms = await self._in_thread(oldest_unpublished_ms, self._store, size)
         self.changed.notify()
@@ -212,9 +245,10 @@ class Witnessing:
             return
         if self.published is not None and head.size <= self.published.size:
             return
+        agreement = self.witnesses.coming
         note = await self._in_thread(self._publisher.prepare, head)
         self._replace = False
-        self.witnesses.propose(note, head)
+        self.witnesses.propose(note, head, agreement)
         self.changed.notify()
 
     async def _add_late(self) -> None:

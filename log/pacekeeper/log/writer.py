@@ -9,18 +9,18 @@ After any failure of a commit the writer is broken for good: the replay's state 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from pacekeeper.log.certificates import owing_labs
 from pacekeeper.log.clock import Clock
 from pacekeeper.log.sequencer import Conditions, Outcome, Plan, Sequenced, Sequencer
 from pacekeeper.log.store.port import Batch, Head, Store
 from pacekeeper.protocol import limits
+from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.envelope import parse_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
@@ -30,7 +30,6 @@ MAX_QUEUED_BYTES: Final = 67_108_864
 MAX_QUEUED_PER_CALLER: Final = 4_096  # one caller cannot crowd out the others
 GROUP: Final = 512  # submissions in one commit, and GROUP_BYTES of them: what one step may take stays below a tick
 GROUP_BYTES: Final = limits.MAX_SUBMIT_BYTES
-MIN_FREE_BYTES: Final = 134_217_728  # kept free on the disk: a full disk in mid-commit is a failure, a shed one is not
 
 
 @dataclass(slots=True)
@@ -42,15 +41,20 @@ class _Request:
 
 
 class Committed(NamedTuple):
-    """What a step has done: the head after it and the time of the first new entry, None if nothing was committed."""
+    """What a step has done: the head after it and the time of the first new entry, None if nothing was committed.
+
+    agreement: the one in force at that head. owing: labs that have left it and may still account for what they owe.
+    """
 
     head: Head | None
     first_time_ms: int
     plan: Plan
+    agreement: Agreement
+    owing: frozenset[str] = frozenset()
 
 
 class Writer:
-    """submit() from the event loop; run() is its task. conditions and committed are called in the event loop."""
+    """submit() from the event loop; run() is its task. conditions, committed and room are called in the event loop."""
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class Writer:
         clock: Clock,
         conditions: Callable[[], Conditions],
         committed: Callable[[Committed], None],
-        disk: Path | None = None,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._sequencer = sequencer
@@ -68,12 +72,14 @@ class Writer:
         self._clock = clock
         self._conditions = conditions
         self._committed = committed
-        self._disk = disk
+        self._room = room
         self._head = store.head()
         self._queue: deque[_Request] = deque()
         self._queued: Counter[str] = Counter()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
+        self._agreement = sequencer.state.agreement
+        self._owing = owing_labs(sequencer.state)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._stopping = False
         self.halted: Refused | None = None
@@ -94,7 +100,7 @@ class Writer:
             or self._queued[caller] + len(envelopes) > MAX_QUEUED_PER_CALLER
         ):
             raise Refused(Code.OVERLOADED, "too many submissions are waiting; try again later")
-        if self._disk is not None and shutil.disk_usage(self._disk).free < MIN_FREE_BYTES:
+        if not self._room():
             raise Refused(Code.OVERLOADED, "the log's disk is nearly full; nothing is taken until space is made")
         request = _Request(caller, envelopes, size, asyncio.get_running_loop().create_future())
         self._queue.append(request)
@@ -157,7 +163,8 @@ class Writer:
 
     async def _answer(self, loop: asyncio.AbstractEventLoop, group: list[_Request]) -> None:
         envelopes = [data for request in group for data in request.envelopes]
-        done = await loop.run_in_executor(self._thread, self._step, envelopes, self._conditions())
+        conditions = replace(self._conditions(), full=not self._room())
+        done = await loop.run_in_executor(self._thread, self._step, envelopes, conditions)
         self.halted = done.plan.halted
         if done.head is not None or done.plan.conflicts:
             self._committed(done)
@@ -177,7 +184,10 @@ class Writer:
             self._store.commit(Batch(plan.first_index, plan.entries, plan.ids, plan.slots, head), self._head)
             self._head = head
         self._add_times(plan)
-        return Committed(head, plan.time_ms, plan)
+        state = self._sequencer.state
+        if state.agreement is not self._agreement or self._owing:
+            self._agreement, self._owing = state.agreement, owing_labs(state)
+        return Committed(head, plan.time_ms, plan, self._agreement, self._owing)
 
     def _add_times(self, plan: Plan) -> None:
         """Give duplicates the log time that their entry has."""

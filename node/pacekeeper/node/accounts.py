@@ -201,9 +201,14 @@ def _part_measures(
     measures: dict[int, tuple[int, int]] = {}
     if counted and framework:
         measures[pb.METHOD_FRAMEWORK_COUNT] = (flop_to_unit(flop), margin_ppm)
-    if pb.METHOD_CHIP_TIME in agreement.margins:
+    if _takes_chip_time(inventory, agreement):
         measures[pb.METHOD_CHIP_TIME] = (-(-spent // _MS_PPM), inventory.chip_time_margin_ppm)
     return measures
+
+
+def _takes_chip_time(inventory: Inventory, agreement: Agreement) -> bool:
+    """Whether the agreement takes that method with the margin that the lab's configuration states."""
+    return inventory.chip_time_margin_ppm <= agreement.margins.get(pb.METHOD_CHIP_TIME, -1)
 
 
 def _is_counted(job: Job, margins: Mapping[int, int], period: int) -> bool:
@@ -221,7 +226,7 @@ def runs_without_measure(ledger: Ledger, agreement: Agreement, period: int) -> l
 
     Chip-time covers every job, so there are none where the agreement takes it.
     """
-    if pb.METHOD_CHIP_TIME in agreement.margins:
+    if _takes_chip_time(inventory_for(ledger, agreement.period_end_ms(period)), agreement):
         return []
     runs = [ledger.runs[name] for name in _runs_in(ledger, period)]
     return [

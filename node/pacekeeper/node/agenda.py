@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from pacekeeper.node.accounts import runs_without_measure
 from pacekeeper.node.ledger import Ledger
+from pacekeeper.node.terms import FOUNDER, Membership
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.v1 import statements_pb2 as pb
@@ -80,37 +81,48 @@ def next_step(
     settled: Callable[[int], bool],
     held: Collection[int] = (),
     fill_in_held: bool = True,
+    membership: Membership = FOUNDER,
+    terms_of: Callable[[int], Agreement] | None = None,
 ) -> Step | None:
     """Return what to sign at a steady time, or None while there is nothing to sign.
 
     settled(end_ms): whether every running job has reported since a period's end. held: periods of a drill, whose
-    account is withheld past its deadline and then declared late.
+    account is withheld past its deadline and then declared late. terms_of: the agreement by which the account of a
+    period is made; without it, the same for all.
     """
     # SPEC node-10: nothing MUST be signed for the chain while its last statement has no verified receipt.
     if ledger.seen is None or ledger.chain_pending is not None:
         return None
+    # SPEC node-46: once what a lab that has left owes is closed, nothing more MUST be signed for its chain.
+    if membership.last is not None and is_closed(agreement, membership.last, now_ms):
+        return None
     period = ledger.next_period
     if period is None:
-        period = first_period(agreement, ledger.seen.founded_ms)
+        period = first_period(agreement, ledger.seen.founded_ms, membership)
+
+    def has_measures(period: int) -> bool:
+        return not runs_without_measure(ledger, agreement if terms_of is None else terms_of(period), period)
+
+    never = held if not fill_in_held else ()
     return (
-        _next_period(ledger, agreement, period, now_ms, settled, held)
-        or _next_fill_in(ledger, agreement, now_ms, held if not fill_in_held else ())
-        or _next_correction(ledger, agreement, now_ms)
+        (_next_period(agreement, period, now_ms, settled, held, has_measures) if membership.owes(period) else None)
+        or _next_fill_in(ledger, agreement, now_ms, never, has_measures)
+        or _next_correction(ledger, agreement, now_ms, has_measures)
     )
 
 
-def first_period(agreement: Agreement, founded_ms: int) -> int:
-    """The period that every lab's account begins with: the one in which the agreement entered the log."""
-    return max(0, agreement.period_of(founded_ms))
+def first_period(agreement: Agreement, founded_ms: int, membership: Membership = FOUNDER) -> int:
+    """The period that a lab's accounts begin with: of a founder's, the one in which the agreement entered the log."""
+    return max(0, agreement.period_of(founded_ms)) if membership.first is None else membership.first
 
 
 def _next_period(
-    ledger: Ledger,
     agreement: Agreement,
     period: int,
     now_ms: int,
     settled: Callable[[int], bool],
     held: Collection[int],
+    has_measures: Callable[[int], bool],
 ) -> Step | None:
     end = agreement.period_end_ms(period)
     grace = grace_ms(agreement)
@@ -131,24 +143,28 @@ def _next_period(
     if now_ms < end + max(grace, agreement.calendar.due_ms // 2) and not settled(end):
         return None
     # SPEC node-26: a period in which a run has no measure MUST NOT be attested, but declared a gap.
-    if runs_without_measure(ledger, agreement, period):
+    if not has_measures(period):
         return DeclareGap(period, period, pb.GAP_REASON_UNACCOUNTED, "a job could not count everything")
     return Attest(period)
 
 
-def _next_fill_in(ledger: Ledger, agreement: Agreement, now_ms: int, never: Collection[int]) -> Step | None:
+def _next_fill_in(
+    ledger: Ledger, agreement: Agreement, now_ms: int, never: Collection[int], has_measures: Callable[[int], bool]
+) -> Step | None:
     for period in sorted(ledger.owed):
         open_still = period not in never and not is_closed(agreement, period, now_ms)
-        if open_still and not runs_without_measure(ledger, agreement, period):
+        if open_still and has_measures(period):
             return Attest(period)
     return None
 
 
-def _next_correction(ledger: Ledger, agreement: Agreement, now_ms: int) -> Step | None:
+def _next_correction(
+    ledger: Ledger, agreement: Agreement, now_ms: int, has_measures: Callable[[int], bool]
+) -> Step | None:
     """SPEC node-12: what arrives after its period's account MUST be attested by a correction, while one is taken."""
     quiet = grace_ms(agreement)
     for period, raised_ms in sorted(ledger.touched.items()):
         due = now_ms >= raised_ms + quiet and not is_closed(agreement, period, now_ms)
-        if due and not runs_without_measure(ledger, agreement, period):
+        if due and has_measures(period):
             return Correct(period)
     return None

@@ -13,18 +13,19 @@ from google.protobuf.message import Message
 
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.journal import Journal
-from pacekeeper.node.ledger import Ledger
+from pacekeeper.node.ledger import Ledger, Statement
 from pacekeeper.node.records import (
     CHAINED,
     JOURNAL_VERSION,
     AnyRecord,
     Opened,
     Signed,
+    SignedAgain,
     decode_record,
     encode_record,
 )
-from pacekeeper.protocol.envelope import Signer as KeyHolder
-from pacekeeper.protocol.envelope import encode, identity, pae
+from pacekeeper.node.signer import LabKeys
+from pacekeeper.protocol.envelope import encode, identity, pae, parse_envelope, sign_envelope
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.statements import seal
 
@@ -32,12 +33,12 @@ from pacekeeper.protocol.statements import seal
 class Book:
     """The journal of one lab under one agreement, and what it adds up to."""
 
-    def __init__(self, journal: Journal, ledger: Ledger, signer: KeyHolder, clock: Clock) -> None:
+    def __init__(self, journal: Journal, ledger: Ledger, keys: LabKeys, clock: Clock) -> None:
         self.ledger = ledger
         self.changed = asyncio.Event()  # set when something is waiting to be sent
         self.broken: Refused | None = None
         self._journal = journal
-        self._signer = signer
+        self.keys = keys
         self._clock = clock
         self._waiting: list[tuple[Sequence[AnyRecord], asyncio.Future[None]]] = []
         self._commit_task: asyncio.Task[None] | None = None
@@ -54,7 +55,7 @@ class Book:
             raise
         for record in records:
             self.ledger.apply(record)
-        if any(isinstance(record, Signed) for record in records):
+        if any(isinstance(record, Signed | SignedAgain) for record in records):
             self.changed.set()
 
     async def commit(self, records: Sequence[AnyRecord]) -> None:
@@ -86,7 +87,7 @@ class Book:
 
     def seal(self, kind: str, statement: Message) -> tuple[Signed, bytes]:
         """Sign a statement; return its record, to be written before anything else is sealed, and its identity."""
-        envelope = seal(statement, [self._signer])
+        envelope = seal(statement, [self.keys])
         sequence = statement.link.sequence if kind in CHAINED else 0  # type: ignore[attr-defined]
         record = Signed(self._clock.now_ms(), kind, sequence, encode(envelope))
         return record, identity(pae(envelope.payload_type, envelope.payload))
@@ -100,21 +101,32 @@ class Book:
         self.write(record)
         return statement_id
 
+    def sign_again(self, statement: Statement) -> None:
+        """Put the signature of the key in force in the place of a former key's, on disk before it leaves."""
+        former = parse_envelope(statement.envelope)
+        envelope = sign_envelope(former.payload_type, former.payload, [self.keys])
+        self.write(SignedAgain(self._clock.now_ms(), statement.id, encode(envelope)))
+
     def close(self) -> None:
         self._journal.close()
 
 
-def open_book(path: Path, agreement: bytes, lab: str, signer: KeyHolder, clock: Clock) -> Book:
-    """Open or create a lab's journal and fold it. Refused(unsafe-state) names file and offset of whatever is wrong."""
+def open_book(path: Path, agreement: bytes, lab: str, keys: LabKeys, clock: Clock) -> Book:
+    """Open or create a lab's journal and fold it. Refused(unsafe-state) names file and offset of whatever is wrong.
+
+    A journal is the lab's by the key that the agreement names, whichever key has followed that one since; until the log
+    has said which, the key signs that the journal was last kept with, if it is at hand (succession.py).
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     journal, ledger = Journal(path), Ledger()
-    wanted = Opened(JOURNAL_VERSION, agreement, lab, signer.key_id)
+    wanted = Opened(JOURNAL_VERSION, agreement, lab, keys.founding)
     try:
         for offset, payload in journal.recover():
             _fold(path, offset, payload, ledger, wanted)
-        book = Book(journal, ledger, signer, clock)
+        book = Book(journal, ledger, keys, clock)
         if ledger.opened is None:
             book.write(wanted)
+        keys.use(ledger.key_id)
     except Refused:
         journal.close()
         raise

@@ -6,12 +6,14 @@ state = "state"
 socket = "state/gate.sock"        # where training processes find the daemon
 spool = "state/spool"             # where they leave their accounts while it is away
 key = "keys/lab.key"
+next_key = "keys/lab.next.key"     # where the key that follows it lies, or will
 tls_key = "keys/tls.pem"
 tls_certificate = "keys/tls.crt.pem"
 on_daemon_down = "continue"       # or "hold": what training does while the daemon is away
 auto_declare = true               # whether a job may open a run that was not declared
 chip_time_margin = "60 %"
 job_timeout = "30 s"              # a silent job's accelerators are free again after that
+accession = "accession.md"        # only for a lab that is no founder's: the commitment's document by which it joins
 
 [[pools]]
 model = "h100-sxm"
@@ -36,6 +38,7 @@ import msgspec
 from pacekeeper.client.bundle import Bundle, load_bundle
 from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.newcomers import with_newcomers
 from pacekeeper.node.records import Pool
 from pacekeeper.protocol import limits, units
 from pacekeeper.protocol.documents.agreement import Agreement, Lab
@@ -80,7 +83,9 @@ class LabConfig(Config):
     on_daemon_down: Literal["continue", "hold"] = "continue"
     auto_declare: bool = True
     chip_time_margin: str = "60 %"
+    next_key: str = ""
     job_timeout: str = "30 s"
+    accession: str = ""
     drill: DrillConfig = msgspec.field(default_factory=DrillConfig)
 
 
@@ -95,6 +100,7 @@ class LabSettings:
     socket: Path
     spool: Path
     key: Path
+    next_key: Path | None
     tls_key: Path
     tls_certificate: Path
     on_daemon_down: str
@@ -114,7 +120,9 @@ def load_settings(path: Path) -> LabSettings:
     """Return the settings of a lab. ConfigError names the file and the key that is wrong."""
     config = load_config(path, LabConfig)
     bundle = load_bundle(resolve(path, config.bundle))
-    lab = next((lab for lab in bundle.agreement.labs if lab.id == config.lab), None)
+    accession = resolve(path, config.accession) if config.accession else None
+    labs = with_newcomers(bundle.agreement, accession).labs
+    lab = next((lab for lab in labs if lab.id == config.lab), None)
     if lab is None:
         raise ConfigError(f'{path}: lab: the agreement has no lab "{printable(config.lab, 64)}"')
     if any(period < 0 for period in config.drill.hold_periods):
@@ -127,6 +135,7 @@ def load_settings(path: Path) -> LabSettings:
         socket=check_socket_path(resolve(path, config.socket), f"{path}: socket"),
         spool=resolve(path, config.spool),
         key=resolve(path, config.key),
+        next_key=resolve(path, config.next_key) if config.next_key else None,
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         on_daemon_down=config.on_daemon_down,

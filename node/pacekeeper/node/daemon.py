@@ -44,10 +44,12 @@ from pacekeeper.node.permits import Permits
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.requests import answer_requests, leave_request, read_answer
 from pacekeeper.node.runs import RunPlan
-from pacekeeper.node.signer import open_file_signer
+from pacekeeper.node.signer import open_lab_keys
 from pacekeeper.node.status import LabStatus, describe_job, describe_uncounted, read_status, write_status
+from pacekeeper.node.terms import FOUNDER, Terms
 from pacekeeper.node.training_gate import TrainingGate, start_gate
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay.key_life import RULES_WITH_SUCCESSORS
 from pacekeeper.protocol.text import printable
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -123,7 +125,8 @@ def _credentials(settings: LabSettings) -> grpc.ChannelCredentials:
 
 
 def _open(settings: LabSettings, clock: Clock) -> Book:
-    signer = open_file_signer(settings.key, settings.lab.key)
+    successors = settings.agreement.rules_version >= RULES_WITH_SUCCESSORS
+    keys = open_lab_keys(settings.key, settings.next_key, settings.lab.key, successors=successors)
     calendar = settings.agreement.calendar
     try:
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -132,7 +135,8 @@ def _open(settings: LabSettings, clock: Clock) -> Book:
         write_calendar(settings.spool, PeriodCalendar(calendar.epoch_ms, calendar.period_ms))
     except OSError as error:
         raise Refused(Code.UNSAFE_STATE, f"{error.filename}: {error.strerror}") from None
-    return open_book(settings.state / "journal", settings.agreement.fingerprint, settings.lab.id, signer, clock)
+    path, fingerprint = settings.state / "journal", settings.agreement.fingerprint
+    return open_book(path, fingerprint, settings.lab.id, keys, clock)
 
 
 class LabNode:
@@ -140,12 +144,12 @@ class LabNode:
 
     def __init__(self, settings: LabSettings, book: Book, log: LogClient, clock: Clock) -> None:
         self._settings = settings
-        self._agreement = settings.agreement
         self._book = book
         self._clock = clock
-        self._desk = Desk(book, settings, clock)
         self._reader = Reader(book, log, settings.lab, clock)
-        self._outbox = Outbox(book, log, settings.agreement, clock)
+        self._terms = Terms(settings, self._reader)
+        self._desk = Desk(book, settings, self._terms, clock)
+        self._outbox = Outbox(book, log, clock)
         self._permits = Permits(book, self._desk, self._reader, settings, clock)
         self._keeper = Keeper(book, self._desk, self._reader, settings, clock)
         self._catchup = CatchUp(book, self._desk, settings, clock)
@@ -159,7 +163,7 @@ class LabNode:
             loop.add_signal_handler(number, self.stop)
         self._keeper.start()
         self._catchup.scan()
-        service = TrainingGate(self._desk, self._book, self._permits, self._agreement)
+        service = TrainingGate(self._desk, self._book, self._permits, self._settings.agreement)
         gate = await start_gate(self._settings.socket, service)
         facts: dict[str, object] = {"pid": os.getpid(), "socket": str(self._settings.socket)}
         ready_path = self._settings.state / "ready"
@@ -233,15 +237,15 @@ class LabNode:
         ledger = self._book.ledger
         period = ledger.next_period
         if period is None and ledger.seen is not None:
-            period = first_period(self._agreement, ledger.seen.founded_ms)
+            period = first_period(self._terms.agreement, ledger.seen.founded_ms, self._terms.membership() or FOUNDER)
         last = ledger.last_delivered
         return LabStatus(
             lab=self._settings.lab.id,
-            agreement=self._agreement.fingerprint.hex(),
+            agreement=self._settings.agreement.fingerprint.hex(),
             pid=os.getpid(),
             at_ms=self._clock.now_ms(),
             next_period=period,
-            next_due_ms=None if period is None else self._agreement.due_ms(period),
+            next_due_ms=None if period is None else self._terms.agreement.due_ms(period),
             sequence=ledger.sequence,
             outbox=len(ledger.unsent),
             log_size=max(self._reader.size, ledger.tree_size),
@@ -262,8 +266,10 @@ class LabNode:
             self._outbox.stopped,
             self._outbox.problem,
             self._reader.problem,
+            self._reader.succession.problem,
             self._keeper.problem,
             self._keeper.clock_problem,
+            self._terms.problem(),
             self._problem,
         ]
         refused = [

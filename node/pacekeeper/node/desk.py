@@ -29,7 +29,9 @@ from pacekeeper.node.records import (
     Usage,
 )
 from pacekeeper.node.runs import RunPlan, foreign_origin, make_checkpoint_record, make_declaration
+from pacekeeper.node.terms import Terms
 from pacekeeper.protocol import limits, units
+from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -82,11 +84,11 @@ class Reported:
 class Desk:
     """Takes jobs, usage and checkpoints into the book."""
 
-    def __init__(self, book: Book, settings: LabSettings, clock: Clock) -> None:
+    def __init__(self, book: Book, settings: LabSettings, terms: Terms, clock: Clock) -> None:
         self._book = book
         self._ledger = book.ledger
         self._settings = settings
-        self._agreement = settings.agreement
+        self._terms = terms
         self._clock = clock
         now_ms, monotonic_ms = clock.now_ms(), clock.monotonic_ms()
         # Jobs that were at work when the daemon last stopped may still be: they count as heard at its start.
@@ -96,6 +98,10 @@ class Desk:
             for job in self._ledger.jobs.values()
             if not job.closed and job.last_ms >= watched_ms - settings.job_timeout_ms
         }
+
+    @property
+    def _agreement(self) -> Agreement:
+        return self._terms.agreement
 
     def open_job(self, job: JobPlan) -> None:
         """Take a live job, and declare its run if need be. Refused: it may not run like this.

@@ -17,8 +17,8 @@ from pacekeeper.protocol.commitments.constraints import Hold as Pause
 from pacekeeper.protocol.units import FLOP_PER_UNIT, format_flop, format_time
 
 LEAD_MS: Final = 3_000  # a meter asks once a second, and its last report is attributed as a whole
-_SAVE_MS: Final = 30_000  # for saving, where nothing bites at a known time
-_SHARE_PERCENT: Final = 98  # of a rate, so that neither rounding nor the step that crosses a boundary makes a breach
+SAVE_MS: Final = 30_000  # for saving, where nothing bites at a known time
+SHARE_PERCENT: Final = 98  # of a rate, so that neither rounding nor the step that crosses a boundary makes a breach
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def decide(
     own_flop_per_s: int = 0,
     others_flop_per_s: int = 0,
     fixed_gflop_per_s: int | None = None,
+    spent: Hold | None = None,
 ) -> Decision:
     """Say what one job may do.
 
@@ -65,11 +66,12 @@ def decide(
     log_ms: log time of the newest cosigned entry. cumulative_gflop: of the job's run, its ancestors' included, at most.
     jobs: how many share the lab's rate; own_ and others_flop_per_s: what this one and the others have of it so far.
     fixed_gflop_per_s: what the job counts per second whatever it does, where only
-    its chips' time is counted.
+    its chips' time is counted. spent: what holds since a growth limit or cap leaves nothing (allowances.py).
     """
     return (
         _lease_over(constraints, now_ms, log_ms)
         or _paused(constraints, now_ms, cumulative_gflop)
+        or spent
         or _slowed(constraints, now_ms, jobs, own_flop_per_s, others_flop_per_s, fixed_gflop_per_s)
         or Proceed()
     )
@@ -82,7 +84,7 @@ def _lease_over(constraints: Constraints, now_ms: int, log_ms: int) -> Hold | No
         return None
     ended_ms = log_ms + lease.lease_ms
     reason = f"the lease ended at {format_time(ended_ms)}: nothing newer than {format_time(log_ms)} came from the log"
-    return Hold(reason, save_by_ms=ended_ms + _SAVE_MS)
+    return Hold(reason, save_by_ms=ended_ms + SAVE_MS)
 
 
 def _paused(constraints: Constraints, now_ms: int, cumulative_gflop: int) -> Hold | None:
@@ -112,18 +114,20 @@ def _slowed(
     rate = constraints.rate
     if rate is None:
         return None
-    whole = rate.gflop_per_s * FLOP_PER_UNIT * _SHARE_PERCENT // 100
+    whole = rate.gflop_per_s * FLOP_PER_UNIT * SHARE_PERCENT // 100
     share = whole // max(1, jobs)
-    reason = f"{', '.join(rate.commitments)}: {_per_second(rate.gflop_per_s)} for the lab, shared among {max(1, jobs)}"
+    because = f", {rate.because}" if rate.because else ""
+    shared = f"{_per_second(rate.gflop_per_s)} for the lab, shared among {max(1, jobs)}"
+    reason = f"{', '.join(rate.commitments)}: {shared}{because}"
     if fixed_gflop_per_s is not None and fixed_gflop_per_s * FLOP_PER_UNIT > share:
         counts = f"this job's chip-time counts as {_per_second(fixed_gflop_per_s)} and cannot be slowed down"
-        return Hold(f"{reason}; {counts}", now_ms + _SAVE_MS, constraints.next_change_ms)
+        return Hold(f"{reason}; {counts}", now_ms + SAVE_MS, constraints.next_change_ms)
     if share == 0:
-        return Hold(reason, now_ms + _SAVE_MS, constraints.next_change_ms)
+        return Hold(reason, now_ms + SAVE_MS, constraints.next_change_ms)
     # A newcomer waits for what the others have too much: they are told so when they report next.
     granted = max(min(share, whole - others), min(share, own))
     if granted <= 0:
-        return Hold(f"{reason}; this job's share is not free yet", now_ms + _SAVE_MS, stand_by=True)
+        return Hold(f"{reason}; this job's share is not free yet", now_ms + SAVE_MS, stand_by=True)
     return Throttle(granted, reason)
 
 

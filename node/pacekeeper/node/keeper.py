@@ -18,6 +18,8 @@ from pacekeeper.node.desk import Desk
 from pacekeeper.node.gate import LEAD_MS
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.records import ATTESTATION, CORRECTION, GAP, Beat, Inventory, Split, Up
+from pacekeeper.node.terms import Terms
+from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -33,7 +35,7 @@ class Keeper:
         self._desk = desk
         self._reader = reader
         self._settings = settings
-        self._agreement = settings.agreement
+        self._terms = Terms(settings, reader)
         self._clock = clock
         # A beat costs an fsync; what a killed daemon watched since its last one counts as not watched.
         self._beat_ms = max(250, min(_LONGEST_BEAT_MS, self._agreement.calendar.period_ms // 20))
@@ -42,6 +44,10 @@ class Keeper:
         self._split_as_of = (0, 0)
         self.problem = ""
         self.clock_problem = ""
+
+    @property
+    def _agreement(self) -> Agreement:
+        return self._terms.agreement
 
     def start(self) -> None:
         """Note that the daemon watches from now on, and which accelerators the lab has."""
@@ -123,6 +129,9 @@ class Keeper:
     def _next(self) -> Step | None:
         if not self._reader.caught_up or self._clock.monotonic_ms() < self._not_before_ms:
             return None
+        membership = self._terms.membership()
+        if membership is None:
+            return None
         settings = self._settings
         return next_step(
             self._book.ledger,
@@ -131,6 +140,8 @@ class Keeper:
             settled=self._desk.settled,
             held=settings.hold_periods,
             fill_in_held=settings.fill_in_held,
+            membership=membership,
+            terms_of=self._terms.of_period,
         )
 
     def _sign(self, step: Step) -> None:
@@ -139,12 +150,12 @@ class Keeper:
         link = next_link(ledger)
         match step:
             case Attest(period):
-                account = build_account(ledger, self._agreement, period)
+                account = build_account(ledger, self._terms.of_period(period), period)
                 self._book.sign(
                     ATTESTATION, pb.ComputeAttestation(agreement=fingerprint, lab=lab, link=link, account=account)
                 )
             case Correct(period):
-                account = build_account(ledger, self._agreement, period)
+                account = build_account(ledger, self._terms.of_period(period), period)
                 correction = pb.Correction(
                     agreement=fingerprint,
                     lab=lab,

@@ -9,11 +9,13 @@ Example: ledger = Ledger(); for each record of the journal: ledger.apply(record)
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass, field
 
-from pacekeeper.node.parts import KEPT_MS, MAX_MARKS, Mark, thin
+from pacekeeper.node.adoption import adopt
+from pacekeeper.node.ledger_parts import Figure, Job, Run, Statement
+from pacekeeper.node.parts import KEPT_MS, MAX_MARKS, thin
 from pacekeeper.node.records import (
     CHAINED,
+    Adopted,
     AnyRecord,
     Beat,
     CheckpointTaken,
@@ -23,7 +25,9 @@ from pacekeeper.node.records import (
     JobOpened,
     LogSeen,
     Opened,
+    Rekeyed,
     Signed,
+    SignedAgain,
     Split,
     TurnedDown,
     Uncounted,
@@ -35,80 +39,7 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.statements import parse_statement
 from pacekeeper.v1 import statements_pb2 as pb
 
-
-@dataclass(slots=True)
-class Figure:
-    """What one job used within one period so far, and the marks of how it came to that (parts.py)."""
-
-    flop: int = 0
-    steps: int = 0
-    chip_ms: int = 0
-    marks: list[Mark] = field(default_factory=list, compare=False, repr=False)
-
-    def raise_to(self, flop: int, steps: int, chip_ms: int, as_of_ms: int) -> bool:
-        """Take the larger of each figure; whether anything went up. Reports are cumulative, so none is ever lowered."""
-        if flop <= self.flop and steps <= self.steps and chip_ms <= self.chip_ms:
-            return False
-        self.flop, self.steps, self.chip_ms = max(flop, self.flop), max(steps, self.steps), max(chip_ms, self.chip_ms)
-        if self.marks:
-            as_of_ms = max(as_of_ms, self.marks[-1].as_of_ms)
-        self.marks.append(Mark(as_of_ms, self.flop, self.steps, self.chip_ms))
-        return True
-
-
-@dataclass(slots=True)
-class Job:
-    """A training process as it announced itself."""
-
-    id: str
-    run: str
-    chips: int
-    pool: str
-    method: int
-    margin_ppm: int
-    opened_ms: int
-    last_ms: int  # when it last said something new
-    closed: bool = False
-    last_period: int = -1
-    notes: tuple[str, ...] = ()  # what it could not count
-    uncounted_since: int | None = None  # the period from which its count is incomplete
-
-    def counted_whole(self, period: int) -> bool:
-        """Whether its count leaves nothing out that is known of, in a period."""
-        return self.uncounted_since is None or period < self.uncounted_since
-
-
-@dataclass(slots=True)
-class Run:
-    """A run of this lab: whether it is declared, and what its jobs used, by period and job."""
-
-    name: str
-    declared: bool = False
-    initial_state: int = pb.INITIAL_STATE_UNSPECIFIED
-    initial_digest: bytes = b""
-    usage: dict[int, dict[str, Figure]] = field(default_factory=dict)
-    recorded_steps: int = -1  # of the last checkpoint record; -1 before the first
-    recorded_period: int = -1
-    recorded_id: bytes = b""
-
-
-@dataclass(slots=True)
-class Statement:
-    """A signed statement. envelope is dropped once the receipt is stored; the journal keeps both."""
-
-    id: bytes
-    kind: str
-    sequence: int
-    envelope: bytes
-    signed_ms: int
-    about: str
-    delivered: Delivered | None = None
-    turned_down: TurnedDown | None = None
-
-    @property
-    def pending(self) -> bool:
-        """Whether it is still to be delivered."""
-        return self.delivered is None and self.turned_down is None
+__all__ = ["Figure", "Job", "Ledger", "Run", "Statement"]
 
 
 class Ledger:
@@ -116,6 +47,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.opened: Opened | None = None
+        self.key_id = b""  # of the key that the journal is kept with
         self.inventories: list[Inventory] = []
         self.up: list[tuple[int, int]] = []
         self.jobs: dict[str, Job] = {}
@@ -143,6 +75,9 @@ class Ledger:
         match record:
             case Opened():
                 self.opened = record
+                self.key_id = record.key_id
+            case Rekeyed():
+                self.key_id = record.key_id
             case Inventory():
                 self.inventories.append(record)
             case Up(at_ms=at_ms):
@@ -164,6 +99,10 @@ class Ledger:
                 self.jobs[job].closed = True
             case Signed():
                 self._apply_signed(record)
+            case Adopted():
+                adopt(self, record)
+            case SignedAgain():
+                self._apply_signed_again(record)
             case Delivered():
                 self._apply_delivered(record)
             case TurnedDown():
@@ -263,6 +202,13 @@ class Ledger:
                     self.owed.update(range(statement.first_period, statement.last_period + 1))
             case _:
                 raise Refused(Code.UNSAFE_STATE, f"a lab does not sign {envelope.payload_type}")
+
+    def _apply_signed_again(self, record: SignedAgain) -> None:
+        envelope = parse_envelope(record.envelope)
+        # SPEC node-4: a slot MUST be signed once, ever: by whichever key, it is the same statement.
+        if identity(pae(envelope.payload_type, envelope.payload)) != record.id:
+            raise Refused(Code.UNSAFE_STATE, "what was signed again is another statement")
+        self.unsent[record.id].envelope = record.envelope
 
     def _apply_account(self, period: int, statement_id: bytes) -> None:
         self.account_ids[period] = statement_id

@@ -18,16 +18,20 @@ from pacekeeper.node.book import Book
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.ledger import Statement
 from pacekeeper.node.records import CHAINED, DECLARATION, AnyRecord, Delivered, TurnedDown
-from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.envelope import frame_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.text import printable
+from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
+from pacekeeper.protocol.tlog.note import parse_note
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy
 from pacekeeper.protocol.tlog.receipt import check_receipt, parse_receipt
 
 WIDTH: Final = 64  # statements in one submission
 FIRST_PAUSE_MS: Final = 200
 LONGEST_PAUSE_MS: Final = 10_000
-_PASSING: Final = frozenset({Code.PERIOD_NOT_OVER})  # the log's clock is behind ours; time heals it
+# The log's clock is behind ours, which time heals; or it does not have the key (any more): the reader will see that,
+# and then the statement is signed again by the one in force (succession.py).
+_PASSING: Final = frozenset({Code.PERIOD_NOT_OVER, Code.KEY_RETIRED, Code.UNKNOWN_SIGNER})
 
 
 class LogSink(Protocol):
@@ -37,14 +41,15 @@ class LogSink(Protocol):
         self, envelopes: Sequence[bytes], *, unwitnessed: bool = False, deadline_s: float = 30
     ) -> list[Submitted]: ...
 
+    def policy_at(self, size: int) -> CosignaturePolicy: ...
+
 
 class Outbox:
     """The queue is the ledger's list of unsent statements; the outbox itself remembers nothing that matters."""
 
-    def __init__(self, book: Book, sink: LogSink, agreement: Agreement, clock: Clock) -> None:
+    def __init__(self, book: Book, sink: LogSink, clock: Clock) -> None:
         self._book = book
         self._sink = sink
-        self._policy = agreement.policy()
         self._clock = clock
         self._pause_ms = FIRST_PAUSE_MS
         self._width = WIDTH
@@ -117,7 +122,9 @@ class Outbox:
         receipt = parse_receipt(outcome.tlog_proof)
         if outcome.id != item.id or receipt.index != outcome.index:
             raise Refused(Code.BAD_PROOF, "it is for another statement or index")
-        checked = check_receipt(receipt, frame_entry(outcome.sequenced_at_ms, item.envelope), self._policy)
+        size = parse_checkpoint(parse_note(receipt.checkpoint_note).text).size
+        policy = self._sink.policy_at(size)
+        checked = check_receipt(receipt, frame_entry(outcome.sequenced_at_ms, item.envelope), policy)
         return Delivered(
             self._clock.now_ms(),
             item.id,

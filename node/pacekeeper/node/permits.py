@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from pacekeeper.node.accounts import run_total, to_estimates
+from pacekeeper.node.allowances import Metered, metered, restrict, run_bounds
 from pacekeeper.node.book import Book
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.config import LabSettings
@@ -18,11 +18,12 @@ from pacekeeper.node.desk import Desk
 from pacekeeper.node.gate import LEAD_MS, Decision, Hold, Proceed, Throttle, decide
 from pacekeeper.node.ledger import Job, Run
 from pacekeeper.node.reader import Reader
+from pacekeeper.node.terms import Terms
 from pacekeeper.protocol.commitments.constraints import Constraints
-from pacekeeper.protocol.compute.bounds import NOTHING, interval
-from pacekeeper.protocol.readings import read_estimates
+from pacekeeper.protocol.compute.bounds import NOTHING
+from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.replay import State
-from pacekeeper.protocol.units import PPM, flop_to_unit
+from pacekeeper.protocol.units import PPM
 from pacekeeper.v1 import statements_pb2 as pb
 
 _COUNT_EVERY_MS: Final = 200  # how often the jobs that share a rate are counted again
@@ -43,13 +44,19 @@ class Permits:
         self._ledger = book.ledger
         self._desk = desk
         self._reader = reader
-        self._agreement = settings.agreement
+        self._terms = Terms(settings, reader)
         self._lab = settings.lab.id
         self._clock = clock
         self._told: dict[str, Standing] = {}
         self._counted_ms = -_COUNT_EVERY_MS
         self._sharing: set[str] = set()
+        self._metered_ms = -_COUNT_EVERY_MS
+        self._metered: Metered = {}
         self._given: dict[str, int] = {}  # of a rate, by job
+
+    @property
+    def _agreement(self) -> Agreement:
+        return self._terms.agreement
 
     def decide(self, job_id: str) -> Decision:
         """Return what a job of the ledger may do now."""
@@ -80,22 +87,30 @@ class Permits:
         if state is None or not self._reader.caught_up:
             return Hold("the lab daemon is still reading the log", now_ms, stand_by=True)
         constraints = state.commitments.constraints_on(self._lab, now_ms + LEAD_MS)
-        if not (constraints.holds or constraints.rate or constraints.lease):
+        windowed = constraints.growth or constraints.caps
+        if not (constraints.holds or constraints.rate or constraints.lease or windowed):
             return Proceed()
-        run, sharing = self._ledger.runs[job.run], self._sharing_with(job, constraints)
-        if constraints.holds and self._awaits_declaration(state, run):
-            return Hold("a pause binds the lab, and the log does not have this run yet", now_ms, stand_by=True)
+        run = self._ledger.runs[job.run]
+        if (constraints.holds or constraints.caps) and self._awaits_declaration(state, run):
+            return Hold("a pause or cap binds the lab, and the log does not have this run yet", now_ms, stand_by=True)
+        cumulative = self.cumulative_gflop(state, run)
+        spent: Hold | None = None
+        if windowed:
+            more = self._beyond_the_log(state, now_ms)
+            constraints, spent = restrict(constraints, state, self._lab, more, cumulative, now_ms)
+        sharing = self._sharing_with(job, constraints)
         self._given = {other: rate for other, rate in self._given.items() if other in sharing}
         own = self._given.pop(job.id, 0)
         decision = decide(
             constraints,
             now_ms,
             log_ms=self._reader.log_ms,
-            cumulative_gflop=self.cumulative_gflop(state, run),
+            cumulative_gflop=cumulative,
             jobs=len(sharing),
             own_flop_per_s=own,
             others_flop_per_s=sum(self._given.values()),
             fixed_gflop_per_s=self._fixed_rate(job),
+            spent=spent,
         )
         if isinstance(decision, Throttle):
             self._given[job.id] = decision.flop_per_s
@@ -119,10 +134,15 @@ class Permits:
         return total
 
     def _at_most(self, run: Run, period: int) -> int:
-        measures = run_total(self._ledger, self._agreement, run, (period,)).measures
-        if not measures:
-            return flop_to_unit(sum(figure.flop for figure in run.usage[period].values()))
-        return interval(*read_estimates(to_estimates(measures), {})).high
+        return run_bounds(self._ledger, self._agreement, run, period).high
+
+    def _beyond_the_log(self, state: State, now_ms: int) -> Metered:
+        """What all runs used that the log does not have; counted as often as the jobs are."""
+        monotonic_ms = self._clock.monotonic_ms()
+        if monotonic_ms - self._metered_ms >= _COUNT_EVERY_MS:
+            self._metered = metered(self._ledger, self._agreement, state, self._lab, now_ms)
+            self._metered_ms = monotonic_ms
+        return self._metered
 
     def _awaits_declaration(self, state: State, run: Run) -> bool:
         """Whether what a run descends from is known only once its declaration is on the log."""

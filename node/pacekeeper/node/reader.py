@@ -9,7 +9,7 @@ from a backup, say) or that the key is used elsewhere: then nothing is signed an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 from pacekeeper.client.errors import TemporaryFailure
@@ -17,15 +17,18 @@ from pacekeeper.client.submit import VerifiedBatch
 from pacekeeper.node.book import Book
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.records import LogSeen
+from pacekeeper.node.succession import Succession, not_ours
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.documents.agreement import Lab
 from pacekeeper.protocol.envelope import identity, pae, parse_entry
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay import State, apply, genesis
+from pacekeeper.protocol.replay import Applied, State, Void, apply, genesis
 from pacekeeper.protocol.statements import payload_type
 from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy
 from pacekeeper.v1 import log_pb2
 from pacekeeper.v1 import statements_pb2 as pb
+from pacekeeper.v1.envelope_pb2 import Entry, Envelope
 
 _NOTE_EVERY_MS: Final = 60_000  # how much reading a restart may have to repeat
 # What this daemon signs, and journals first. Pledges and reports are signed by the lab's people and have no slot.
@@ -39,7 +42,13 @@ _LONGEST_PAUSE_MS: Final = 5_000
 class LogSource(Protocol):
     """What the reader needs of a LogClient."""
 
-    def follow(self, from_index: int = 0, *, frontier: Frontier | None = None) -> AsyncIterator[VerifiedBatch]: ...
+    def follow(
+        self,
+        from_index: int = 0,
+        *,
+        frontier: Frontier | None = None,
+        policy: Callable[[], CosignaturePolicy | None] | None = None,
+    ) -> AsyncIterator[VerifiedBatch]: ...
 
     async def status(self, *, deadline_s: float = 10) -> log_pb2.GetStatusResponse: ...
 
@@ -55,7 +64,7 @@ class Reader:
         self._book = book
         self._source = source
         self._lab = lab
-        self._lab_key_id = keys.key_id(lab.key)
+        self.succession = Succession(book, lab.id, clock)
         self._clock = clock
         self._seen = seen = book.ledger.seen
         self._frontier = Frontier()
@@ -94,30 +103,33 @@ class Reader:
         known = self._seen.size if self._seen is not None else 0
         target = max(known, (await self._source.status()).published_size)
         self._arrive(target)
-        async for batch in self._source.follow(self.size, frontier=self._frontier):
+        async for batch in self._source.follow(self.size, frontier=self._frontier, policy=self._policy):
             self._take(batch)
             self._arrive(target)
             await asyncio.sleep(0)  # meters are answered while a long log is read
         self.problem = "the log ended its stream"
 
+    def _policy(self) -> CosignaturePolicy | None:
+        """Whose cosignatures a checkpoint over what was read needs."""
+        return None if self.state is None else self.state.agreement.policy()
+
     def _take(self, batch: VerifiedBatch) -> None:
         self._check_past(batch)
         for offset, data in enumerate(batch.entries):
             index = batch.first_index + offset
-            self._replay(data)
             try:
                 entry = parse_entry(data)
             except Refused:
+                self._replay(data)
                 continue  # void on the log: evidence against it, and nothing of ours
+            own = self._signed_by_lab(entry.envelope)  # by a key that is in force before the entry
+            outcome = self._replay(data)
             if index == 0:
                 self._founded_ms = entry.sequenced_at_ms
             if entry.sequenced_at_ms > self.log_ms:
                 self.log_ms, self.heard_ms = entry.sequenced_at_ms, self._clock.monotonic_ms()
-            for signature in entry.envelope.signatures:
-                if signature.key_id == self._lab_key_id and entry.envelope.payload_type in _JOURNALLED:
-                    self._check_own(
-                        index, pae(entry.envelope.payload_type, entry.envelope.payload), signature.signature
-                    )
+            if own:
+                self._check_own(index, entry, own, outcome)
         self._frontier = batch.frontier
 
     def _check_past(self, batch: VerifiedBatch) -> None:
@@ -130,34 +142,50 @@ class Reader:
         if tuple(frontier.hashes()) != seen.frontier:
             raise Refused(Code.BAD_PROOF, f"its first {seen.size} entries are not those that were read before")
 
-    def _replay(self, data: bytes) -> None:
+    def _signed_by_lab(self, envelope: Envelope) -> bytes:
+        """The id of the lab's key in force, if it has validly signed a statement of a kind that this daemon signs."""
+        if self.state is None or envelope.payload_type not in _JOURNALLED:
+            return b""
+        message = pae(envelope.payload_type, envelope.payload)
+        for signature in envelope.signatures:
+            authority = self.state.keyring.get(signature.key_id)
+            if authority is not None and (authority.role, authority.owner) == ("lab", self._lab.id):
+                genuine = keys.verify(authority.public_key, message, signature.signature)
+                return signature.key_id if genuine else b""
+        return b""
+
+    def _replay(self, data: bytes) -> Applied | Void | None:
         """Apply the next entry.
 
         SPEC node-27: what training may do MUST follow from entries that a quorum has cosigned, and from nothing else.
         """
         if self.state is not None:
-            apply(self.state, data)
-            return
+            return apply(self.state, data)
         state = genesis(data)
         opened = self._book.ledger.opened
         if opened is not None and state.agreement.fingerprint != opened.agreement:
             raise Refused(Code.WRONG_AGREEMENT, "the log was founded by another agreement")
         self.state = state
+        return None
 
-    def _check_own(self, index: int, message: bytes, signature: bytes) -> None:
+    def _check_own(self, index: int, entry: Entry, key_id: bytes, outcome: Applied | Void | None) -> None:
         """SPEC node-16: a lab MUST NOT sign once the log has a statement of its key that its journal has not."""
-        if identity(message) in self._book.ledger.statements or not keys.verify(self._lab.key, message, signature):
+        statement_id = identity(pae(entry.envelope.payload_type, entry.envelope.payload))
+        if statement_id in self._book.ledger.statements:
+            if isinstance(outcome, Applied):
+                self.succession.note_on_log(statement_id)
             return
-        raise Refused(
-            Code.UNSAFE_STATE,
-            f"entry {index} of the log is signed by this lab's key and is not in the journal: the journal is older "
-            "than the log, or the key is used elsewhere; restore the newest journal and see that only one daemon runs",
-        )
+        applied = isinstance(outcome, Applied)
+        if not self.caught_up and self.succession.set_aside(index, entry, key_id, applied=applied):
+            return  # judged once the head is reached, where the key may have been replaced
+        raise not_ours(index)
 
     def _arrive(self, target: int) -> None:
         """Note how far reading has come, once the head is reached and then now and then."""
         if self.size < target or self.size == 0:
             return
+        assert self.state is not None
+        self.succession.follow(self.state)
         first, self.caught_up, self.problem = not self.caught_up, True, ""
         monotonic_ms = self._clock.monotonic_ms()
         if first or monotonic_ms - self._noted_ms >= _NOTE_EVERY_MS:

@@ -20,6 +20,7 @@ GAP: Final = "gap"
 CORRECTION: Final = "correction"
 DECLARATION: Final = "declaration"
 CHECKPOINT: Final = "checkpoint"
+ADOPTED: Final = "adopted"
 CHAINED: Final = frozenset({ATTESTATION, GAP, CORRECTION})
 
 
@@ -132,6 +133,31 @@ class Signed(Record, frozen=True, array_like=True, tag="signed"):
     envelope: bytes
 
 
+class Rekeyed(Record, frozen=True, array_like=True, tag="rekeyed"):
+    """The log has put another key of the lab's in force, and the daemon signs with it from now on."""
+
+    at_ms: int
+    key_id: bytes
+    epoch: int
+
+
+class SignedAgain(Record, frozen=True, array_like=True, tag="signed-again"):
+    """A statement that waited when its key was retired, now signed by the key in force: the same payload."""
+
+    at_ms: int
+    id: bytes
+    envelope: bytes
+
+
+class Adopted(Record, frozen=True, array_like=True, tag="adopted"):
+    """Somebody else signed this with the lab's key, before the parties replaced it; it stands on the log."""
+
+    at_ms: int
+    envelope: bytes
+    index: int
+    sequenced_at_ms: int
+
+
 class Delivered(Record, frozen=True, array_like=True, tag="delivered"):
     """A receipt that verified against the quorum. proof is the self-contained tlog-proof."""
 
@@ -178,6 +204,9 @@ AnyRecord: TypeAlias = (
     | CheckpointTaken
     | JobClosed
     | Signed
+    | Rekeyed
+    | SignedAgain
+    | Adopted
     | Delivered
     | TurnedDown
     | LogSeen

@@ -1,14 +1,15 @@
 """The signer port: who holds the lab's key. The daemon hands over what is to be signed and never sees the key itself.
 
-A file key is the one signer so far. Whatever signs is checked: the key must be the one that the agreement pins, and
-each signature is verified before it is used, so that a faulty token or a flipped bit is found here and not by the log.
+File keys are the one kind so far. The configuration names the lab's key and, if it likes, the file of the next one;
+which of them signs is for the log to say (succession.py). Each signature is verified before it is used, so that a
+faulty token or a flipped bit is found here and not by the log.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pacekeeper.client.keyfiles import load_key
+from pacekeeper.client.successors import KeyFiles, open_key_files
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.envelope import Signer
 from pacekeeper.protocol.errors import Code, Refused
@@ -18,7 +19,7 @@ class LabSigner:
     """A signer for one public key, whose every signature has been verified."""
 
     def __init__(self, signer: Signer, public_key: bytes) -> None:
-        """Raises Refused(unsafe-state) if the signer holds another key than the agreement's."""
+        """Raises Refused(unsafe-state) if the signer holds another key."""
         if signer.key_id != keys.key_id(public_key):
             raise Refused(Code.UNSAFE_STATE, "the lab's key is not the one in the agreement")
         self._signer = signer
@@ -36,10 +37,49 @@ class LabSigner:
         return signature
 
 
-def open_file_signer(path: Path, public_key: bytes) -> LabSigner:
-    """Return the signer of a key file. Refused(unsafe-state) names the file if it is damaged or not the lab's."""
-    key = load_key(path)
-    try:
-        return LabSigner(key, public_key)
-    except Refused as refused:
-        raise Refused(refused.code, f"{path}: {refused.message}") from None
+class LabKeys:
+    """The lab's keys that are at hand, one of which signs: a Signer whose key can be followed by another."""
+
+    def __init__(self, files: KeyFiles, founding: bytes) -> None:
+        """founding: the id of the key that the agreement names. It signs at first, if it is at hand."""
+        self._files = files
+        self.founding = founding
+        first = files.at_hand.get(founding) or next(iter(files.at_hand.values()))
+        self._current = LabSigner(first, first.public)
+
+    @property
+    def key_id(self) -> bytes:
+        """The id of the key that signs."""
+        return self._current.key_id
+
+    @property
+    def problem(self) -> str:
+        """Why a key file could not be read, when that was last tried."""
+        return self._files.problem
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature over message, verified."""
+        return self._current.sign(message)
+
+    def use(self, key_id: bytes) -> bool:
+        """Sign with the key of this id from now on; False if no file holds it, and then nothing has changed."""
+        key = self._files.find(key_id)
+        if key is None:
+            return False
+        self._current = LabSigner(key, key.public)
+        return True
+
+
+def open_lab_keys(key: Path, next_key: Path | None, founding: bytes, *, successors: bool) -> LabKeys:
+    """Open the key files of a lab. Refused(unsafe-state) names the file that is damaged, too open or not the lab's.
+
+    founding: the key that the agreement's document names. successors: whether its rules let another take its place;
+    otherwise the key must be that one. Either file may be missing then: which are needed, the log will say.
+    """
+    ident = keys.key_id(founding)
+    if successors:
+        return LabKeys(open_key_files([key] if next_key is None else [key, next_key]), ident)
+    files = open_key_files([key])
+    if ident not in files.at_hand:
+        raise Refused(Code.UNSAFE_STATE, f"{key}: the lab's key is not the one in the agreement")
+    return LabKeys(files, ident)

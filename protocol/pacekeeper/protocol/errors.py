@@ -23,6 +23,8 @@ class Code(StrEnum):
     UNKNOWN_SIGNER = "unknown-signer"  # key id is not in the agreement
     WRONG_ROLE = "wrong-role"  # the key is known, but may not sign this statement
     MISSING_SIGNATURE = "missing-signature"  # a required signature is absent
+    KEY_RETIRED = "key-retired"  # the key was the signer's, until another took its place
+    KEY_USED = "key-used"  # a new key that somebody has or had already
     # statements in general
     WRONG_AGREEMENT = "wrong-agreement"  # names another agreement's fingerprint
     BAD_FIELD = "bad-field"  # a field is outside what its definition allows
@@ -38,6 +40,7 @@ class Code(StrEnum):
     BAD_POLICY = "bad-policy"  # a policy file that does not parse; the sentence names the line
     ROLLED_BACK = "rolled-back"  # a checkpoint over fewer entries than one cosigned before
     WRONG_ROOT = "wrong-root"  # a checkpoint whose root is not that of the entries it covers
+    BAD_TRANSITION = "bad-transition"  # the verifiers changed and no checkpoint shows both quorums, or shows no change
     # replay
     TIME_RUNS_BACK = "time-runs-back"  # log time before that of the entry before
     NOT_FIRST = "not-first"  # an Agreement anywhere but at index 0, or another statement there
@@ -52,6 +55,7 @@ class Code(StrEnum):
     PERIOD_SKIPPED = "period-skipped"  # an earlier period has neither attestation nor gap
     PERIOD_NOT_OVER = "period-not-over"  # the period has not ended yet at log time
     PERIOD_CLOSED = "period-closed"  # the period takes no checkpoint record any more
+    NOT_OWED = "not-owed"  # a period that began after the lab had left the agreement
     DOES_NOT_ADD_UP = "does-not-add-up"  # chip-time by category is not the capacity of the pools
     MARGIN_TOO_WIDE = "margin-too-wide"  # wider than the agreement allows for the method
     BAD_AS_OF = "bad-as-of"  # tree size in the future, or before that of the statement before
@@ -81,6 +85,7 @@ class Code(StrEnum):
     WRONG_ROUND = "wrong-round"  # names another pledge than the one that stands, or another round than the present one
     BAD_REPORT = "bad-report"  # an indicator's report that does not follow the reporter's last one
     BAD_EPOCH = "bad-epoch"  # a key's epoch is not the one after the present key's
+    REPLACEMENT_PENDING = "replacement-pending"  # the parties are replacing the key that would be rotated
     # services
     OVERLOADED = "overloaded"  # shed; try again later
     NOT_WITNESSED = "not-witnessed"  # sequenced, but no quorum in time; the statement stays on the log

@@ -44,17 +44,26 @@ class Verdict:
     why: str
 
 
-def recheck(evidence: pb.Evidence, state: State, *, entry_at: Callable[[int], bytes], verify: Verify) -> Verdict:
+def recheck(
+    evidence: pb.Evidence,
+    state: State,
+    *,
+    entry_at: Callable[[int], bytes],
+    verify: Verify,
+    found_at: int | None = None,
+) -> Verdict:
     """Decide what evidence shows. entry_at(index) gives a logged entry's bytes; it is called with index < state.size.
 
+    found_at: the leaf index of the finding that it is the evidence of; None for one that is not on the log yet.
     Never raises on hostile evidence: what does not parse does not hold. ValueError when there is no evidence at all.
     SPEC evidence-1: a finding MUST be re-checkable from its evidence, the agreement and the log alone.
     """
+    now = state.size if found_at is None else found_at
     kind = evidence.WhichOneof("kind")
     if kind == "void_entry":
         return _void_entry(evidence.void_entry, state)
     if kind == "lab_equivocation":
-        return _lab_equivocation(evidence.lab_equivocation, state, entry_at, verify)
+        return _lab_equivocation(evidence.lab_equivocation, state, entry_at, verify, now)
     if kind == "log_fork":
         return check_fork(evidence.log_fork, state.agreement)
     if kind == "disagreement":
@@ -77,7 +86,11 @@ def slot_of(statement: Message) -> tuple[str, int] | None:
 
 
 def _lab_equivocation(
-    evidence: pb.LabEquivocationEvidence, state: State, entry_at: Callable[[int], bytes], verify: Verify
+    evidence: pb.LabEquivocationEvidence,
+    state: State,
+    entry_at: Callable[[int], bytes],
+    verify: Verify,
+    now: int,
 ) -> Verdict:
     """SPEC evidence-3: two statements of one slot with two identities, both signed by the lab, MUST convict it."""
 
@@ -100,17 +113,26 @@ def _lab_equivocation(
         return verdict(lab, False, "a statement is under another agreement")
     if first.id == second.id:
         return verdict(lab, False, "the two statements are one and the same")
-    for signed in (first, second):
-        if not _signed_by_lab(signed, lab, state, verify):
+    for signed, at in ((first, evidence.first_index), (second, now)):
+        if not _signed_by_lab(signed, lab, state, verify, at):
             return verdict(lab, False, "a statement is not signed by the lab")
     return verdict(lab, True, f"lab {lab} signed two statements with sequence {sequence}")
 
 
-def _signed_by_lab(signed: Signed, lab: str, state: State, verify: Verify) -> bool:
+def _signed_by_lab(signed: Signed, lab: str, state: State, verify: Verify, at: int) -> bool:
+    """Whether a lab answers for a statement that was there at a leaf index.
+
+    SPEC evidence-7: a lab MUST answer for what its former keys signed, but not for what turns up after the entry with
+    which the parties replaced the key: from then on others may have it.
+    """
     if len(signed.signatures) != 1:
         return False
     [(key_id, signature)] = signed.signatures
-    authority = state.keyring.get(key_id)
+    # SPEC commitments-55: who has left MUST answer for what its key signed.
+    authority = state.keyring.get(key_id) or state.former_keys.get(key_id)
+    retired = state.retired.get(key_id)
+    if retired is not None and not (retired.replaced and at >= retired.index):
+        authority = retired.authority
     return (
         authority is not None
         and (authority.role, authority.owner) == ("lab", lab)
@@ -173,7 +195,8 @@ def _disagreement(
         return verdict("", False, f"entry {evidence.index} is not an account")
     lab = statement.lab
     # The log may have let in what the lab never signed, or signed for another log.
-    if statement.agreement != state.agreement.fingerprint or not _signed_by_lab(signed, lab, state, verify):
+    own = _signed_by_lab(signed, lab, state, verify, evidence.index)
+    if statement.agreement != state.agreement.fingerprint or not own:
         return verdict(lab, False, "the account is not signed by the lab under this agreement")
     holds = evidence.run in disagreeing_runs(statement.account)
     return verdict(

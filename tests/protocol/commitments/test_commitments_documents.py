@@ -314,7 +314,30 @@ def test_the_quorum_that_an_act_leaves_is_one() -> None:
         compile_commitment(build_commitment("exit"), members)
     with pytest.raises(DocumentError):
         compile_commitment(build_commitment("amendment", quorum={"quorum": 4, "liars": 1}), members)
-    compile_commitment(build_commitment("amendment"), members)
+    compile_commitment(build_commitment("amendment", entry={"parties": 3}), members)
+
+
+def test_what_changes_everybodys_agreement_is_decided_by_a_quorum() -> None:
+    """SPEC commitments-56: by number or by name; a party leaves also by its own decision, but nobody else's."""
+    members = dataclasses.replace(MEMBERS, quorum=Quorum(4, 3, 1))
+    three = ["norland", "sudland", "westmere"]
+    leave: dict[str, Any] = {"exit": {"party": "eastholm"}, "quorum": {"quorum": 2, "liars": 0}}
+    kinds: list[tuple[str, dict[str, Any]]] = [("amendment", {}), ("exit", leave)]
+    for kind, tables in kinds:
+        enough: list[dict[str, Any]] = [
+            {"parties": 3},
+            {"parties": None, "named": three},
+            {"parties": 1, "named": three},
+        ]
+        few: list[dict[str, Any]] = [{"parties": 2}, {"parties": None, "labs": 4}, {"parties": 2, "named": three[:2]}]
+        for entry in enough:
+            compile_commitment(build_commitment(kind, entry=entry, **tables), members)
+        for entry in few:
+            with pytest.raises(DocumentError, match="at least a quorum of the parties, 3"):
+                compile_commitment(build_commitment(kind, entry=entry, **tables), members)
+    compile_commitment(build_commitment("exit", entry={"parties": None, "named": ["eastholm"]}, **leave), members)
+    with pytest.raises(DocumentError, match="at least a quorum"):
+        compile_commitment(build_commitment("exit", entry={"parties": None, "named": ["norland"]}, **leave), members)
 
 
 def test_without_members_a_document_is_checked_by_itself() -> None:

@@ -87,7 +87,9 @@ def test_the_triggered_pause_names_the_collapsing_sets_and_follows_its_indicator
     assert played("triggered-pause", plan + reports, 101).phase == "in-force"
 
 
-def test_accession_and_exit_are_done_at_their_entry() -> None:
+def test_accession_exit_and_new_keys_are_done_at_their_entry() -> None:
+    assert played("keys", pledges("norland", "sudland")).phase == "failed"
+    assert played("keys", pledges("norland", "sudland", "westmere")).phase == "ended"
     assert played("accession", pledges("norland", "sudland", "westmere")).phase == "ended"
     without = played("exit", pledges("norland", "sudland", "westmere"))
     assert without.phase == "failed", "who leaves has not asked for it"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
-from commitments import TRIGGERS, Play, build_commitment
+from commitments import MEMBERS, TRIGGERS, Play, build_commitment
 
 from pacekeeper.protocol.commitments.triggers import Report, TriggerState
 from pacekeeper.protocol.units import format_time
@@ -132,3 +134,18 @@ def test_reports_go_forward_in_time_and_not_beyond_the_present(moment: str) -> N
     refusal = play.player.put(play.player.now_ms, lambda index, now: play.registry.report(future, index, now))
     assert refusal is not None
     assert refusal.code == "bad-report"
+
+
+def test_a_reporter_that_has_left_is_a_silent_one() -> None:
+    """SPEC commitments-58: an exit neither mutes an indicator nor ends what the others are held by."""
+    play = Play(DOCUMENT).at("1 d").pledge("norland", "westmere").at("11 d")
+    both(play, 80, 12, 12, 22)
+    assert play.phase == "in-force"
+    staying = dataclasses.replace(MEMBERS, parties=MEMBERS.parties - {"sudland"}, labs={"borealis": "norland"})
+    play.registry.set_members(staying, 99, play.now_ms)
+    for day in (32, 42, 52, 62):
+        play.at(f"{day} d").report("merged-code", "borealis", "90")
+    assert play.phase == "in-force"
+    play.report("task-horizon", "sudland", "1")
+    assert play.codes == ["unknown-participant"]
+    assert "overdue" in [moment.what for moment in play.registry.timeline("pause")]

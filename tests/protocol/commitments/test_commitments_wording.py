@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pacekeeper.protocol.commitments.pledges import Condition
-from pacekeeper.protocol.commitments.wording import format_condition, format_pledge, parse_condition
+from pacekeeper.protocol.commitments.wording import format_condition, format_measure, format_pledge, parse_condition
+from pacekeeper.protocol.documents.commitment_model import CapLimits, Growth
+from pacekeeper.protocol.documents.model import Cap
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,17 @@ def test_a_pledge_says_on_what_it_depends() -> None:
     assert format_pledge(()) == "in any case"
     assert format_pledge((Condition(parties=3), Condition(named=frozenset({"a"})))) == "if parties>=3 or with a"
     assert format_condition(Condition()) == "nothing"
+
+
+def test_what_windows_are_held_to_is_put_into_words() -> None:
+    """SPEC commitments-67."""
+    growth = Growth(30, 90, 50_000, 10**13, 200_000, 1_000_000)
+    assert list(format_measure(growth)) == [
+        "compute of 30 periods at most 5 % over the 90 periods before, and 1e22 FLOP in any case; up to 20 % of it is "
+        "banked; 100 % of an overrun is owed"
+    ]
+    caps = CapLimits((Cap("big", "run", 10**15, 0, ()), Cap("all", "party", 10**16, 1, ("norland",))))
+    assert list(format_measure(caps)) == [
+        "Cap big: each run with its ancestors may use 1e24 FLOP",
+        "Cap all: each party's labs in 1 period together may use 1e25 FLOP, for norland only",
+    ]

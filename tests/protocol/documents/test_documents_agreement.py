@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from agreements import ORIGIN, build_document, edit, verifier_name
 
-from pacekeeper.protocol.documents.agreement import MAX_PARTIES, DocumentError, compile_agreement
+from pacekeeper.protocol.documents.agreement import DocumentError, compile_agreement
+from pacekeeper.protocol.documents.checks import MAX_PARTIES
 from pacekeeper.protocol.documents.lint import lint_agreement
 from pacekeeper.protocol.keys import format_public_key
 from pacekeeper.protocol.tlog.vkey import COSIGNATURE_V1, ED25519, NoteKey, format_vkey

@@ -6,8 +6,10 @@ one sentence which file it is about. SIGTERM and SIGINT end it with 0.
 
 Configuration (TOML, paths relative to the file):
     bundle = "bundle"        party = "norland"         state = "state"              listen = "0.0.0.0:7811"
-    statement_key = "keys/statement.key"               cosign_key = "keys/cosign.key"
+    statement_key = "keys/statement.key"               next_statement_key = "keys/statement.next.key"
+    cosign_key = "keys/cosign.key"
     tls_key = "keys/tls.pem"                           tls_certificate = "keys/tls.crt.pem"
+    accession = "accession.md"       only for a party that is no founder: the commitment's document by which it joins
 """
 
 from __future__ import annotations
@@ -34,8 +36,11 @@ from pacekeeper.client.bundle import Bundle, load_bundle
 from pacekeeper.client.collector import settle
 from pacekeeper.client.config import Config, load_config, resolve
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.fetch import open_source
 from pacekeeper.client.keyfiles import load_key, read_private
+from pacekeeper.client.newcomers import with_newcomers
 from pacekeeper.client.submit import LogClient
+from pacekeeper.client.successors import open_key_files
 from pacekeeper.client.tls import (
     CHANNEL_OPTIONS,
     LOG_URI,
@@ -43,18 +48,22 @@ from pacekeeper.client.tls import (
     server_credentials,
     spki_pin,
 )
-from pacekeeper.protocol.documents.agreement import Party
+from pacekeeper.protocol.documents.agreement import Agreement, Party
 from pacekeeper.protocol.errors import Refused
 from pacekeeper.protocol.keys import SigningKey
+from pacekeeper.protocol.replay.key_life import RULES_WITH_SUCCESSORS
 from pacekeeper.protocol.text import printable
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy
 from pacekeeper.verifier.findings import Findings
 from pacekeeper.verifier.follower import Follower
 from pacekeeper.verifier.gossip import Gossip
+from pacekeeper.verifier.joining import Joining
 from pacekeeper.verifier.ledger import Ledger, cosigner
 from pacekeeper.verifier.marker import KeyMarker
 from pacekeeper.verifier.publish import Publisher
 from pacekeeper.verifier.rpc import StatusService, bind_server
-from pacekeeper.verifier.store import Store
+from pacekeeper.verifier.store import STORE_FILE, Store
+from pacekeeper.verifier.voice import StatementKeys
 
 EXIT_CONFIG: Final = 2
 EXIT_UNSAFE: Final = 5
@@ -74,6 +83,8 @@ class VerifierConfig(Config):
     cosign_key: str
     tls_key: str
     tls_certificate: str
+    next_statement_key: str = ""
+    accession: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,10 +93,14 @@ class Identity:
 
     party: Party
     bundle: Bundle
-    statement_key: SigningKey
+    statement_keys: StatementKeys
     cosign_key: SigningKey
     tls_key: bytes
     tls_certificate: bytes
+
+    @property
+    def is_founder(self) -> bool:
+        return any(party.id == self.party.id for party in self.bundle.agreement.parties)
 
 
 def run(config_path: Path, *, ready: Ready | None = None) -> None:
@@ -114,13 +129,15 @@ async def serve(config_path: Path, *, ready: Ready | None = None) -> None:
 def load_identity(config_path: Path, config: VerifierConfig) -> Identity:
     """Load keys and bundle. ConfigError where one is not the agreement's, Refused(unsafe-state) for a bad key file."""
     bundle = load_bundle(resolve(config_path, config.bundle))
-    party = next((party for party in bundle.agreement.parties if party.id == config.party), None)
+    accession = resolve(config_path, config.accession) if config.accession else None
+    parties = with_newcomers(bundle.agreement, accession).parties
+    party = next((party for party in parties if party.id == config.party), None)
     if party is None:
         raise ConfigError(f'{config_path}: party: the agreement has no party "{config.party}"')
     identity = Identity(
         party=party,
         bundle=bundle,
-        statement_key=load_key(resolve(config_path, config.statement_key)),
+        statement_keys=_statement_keys(config_path, config, bundle.agreement, party),
         cosign_key=load_key(resolve(config_path, config.cosign_key)),
         tls_key=read_private(resolve(config_path, config.tls_key)),
         tls_certificate=_read_certificate(resolve(config_path, config.tls_certificate)),
@@ -128,7 +145,6 @@ def load_identity(config_path: Path, config: VerifierConfig) -> Identity:
     # SPEC verifier-31: a verifier MUST NOT start with a key or certificate other than the agreement's for its party.
     terms = party.verifier
     for name, matches in (
-        ("statement_key", identity.statement_key.public == terms.statement_key),
         ("cosign_key", identity.cosign_key.public == terms.cosign_key.public_key),
         ("tls_key", _key_pin(identity.tls_key) == terms.tls_spki),
         ("tls_certificate", spki_pin(identity.tls_certificate) == terms.tls_spki),
@@ -136,6 +152,21 @@ def load_identity(config_path: Path, config: VerifierConfig) -> Identity:
         if not matches:
             raise ConfigError(f"{config_path}: {name}: this is not the one that the agreement names for {party.id}")
     return identity
+
+
+def _statement_keys(path: Path, config: VerifierConfig, agreement: Agreement, party: Party) -> StatementKeys:
+    """Load the keys that may make statements. Which of them does, the log says, where keys can follow each other.
+
+    Before there is a store, it can only be the one that the agreement names.
+    """
+    paths = [resolve(path, config.statement_key)]
+    started = (resolve(path, config.state) / STORE_FILE).exists()
+    if agreement.rules_version >= RULES_WITH_SUCCESSORS and config.next_statement_key:
+        paths.append(resolve(path, config.next_statement_key))
+    statement_keys = StatementKeys(party.id, open_key_files(paths), party.verifier.statement_key)
+    if not statement_keys.founding_at_hand and not (started and agreement.rules_version >= RULES_WITH_SUCCESSORS):
+        raise ConfigError(f"{path}: statement_key: this is not the one that the agreement names for {party.id}")
+    return statement_keys
 
 
 def _key_pin(key_pem: bytes) -> bytes:
@@ -192,9 +223,13 @@ async def _serve(
     def connect() -> grpc.aio.Channel:
         return grpc.aio.secure_channel(agreement.log.address, credentials, options=CHANNEL_OPTIONS)
 
-    async with LogClient(agreement.log.address, credentials, agreement) as client:
-        publisher = Publisher(store, client)
-        findings = Findings(store, party.id, identity.statement_key, publisher.wake)
+    def policy_at(size: int) -> CosignaturePolicy:
+        return ledger.policy_at(size)
+
+    async with LogClient(agreement.log.address, credentials, agreement, policy_at=policy_at) as client:
+        voice = identity.statement_keys
+        publisher = Publisher(store, client, lambda envelope: voice.renewed(envelope, ledger.state))
+        findings = Findings(store, party.id, voice, publisher.wake)
         sign = cosigner(party.verifier.name, identity.cosign_key)
         ledger = Ledger(store, marker, agreement, sign, findings.observe)
         for _ in ledger.replay_stored():
@@ -204,8 +239,11 @@ async def _serve(
         findings.conclude(ledger)
         settle()
         follower = Follower(connect, party.id, ledger, findings, clock_ms)
-        others = [other for other in agreement.parties if other.id != party.id]
-        gossip = Gossip(others, bundle.certificates, ledger, findings)
+
+        def others() -> list[Party]:
+            return [other for other in ledger.present.parties if other.id != party.id]
+
+        gossip = Gossip(others, bundle.certificates.values(), ledger, findings)
         service = StatusService(party.id, ledger, follower, store, clock_ms)
         server, port = _bind(service, config.listen, server_credentials(*certificate, None))
         await server.start()
@@ -215,11 +253,23 @@ async def _serve(
         if ready is not None:
             ready(facts)
         try:
-            await _until(stop, follower.run(), publisher.run(), gossip.run())
+            await _until(stop, _follow(identity, ledger, follower), publisher.run(), gossip.run())
         finally:
             await server.stop(_STOP_S)
             (directory / "ready").unlink(missing_ok=True)
         ledger.flush()
+
+
+async def _follow(identity: Identity, ledger: Ledger, follower: Follower) -> None:
+    """Follow the log: a newcomer its public files at first, and its stream from the accession on."""
+    if not identity.is_founder and not ledger.witness.size:
+        source = open_source(ledger.agreement.log.url)
+        try:
+            await Joining(source, identity.party.id, ledger, clock_ms).run()
+        finally:
+            source.close()
+        _log.info("the party has acceded", party=identity.party.id, size=ledger.size)
+    await follower.run()
 
 
 def clock_ms() -> int:

@@ -24,6 +24,7 @@ from pacekeeper.v1 import statements_pb2 as pb
 from pacekeeper.verifier.checks import disagreement, equivocation, fork, voids
 from pacekeeper.verifier.ledger import Ledger
 from pacekeeper.verifier.store import Store
+from pacekeeper.verifier.voice import StatementKeys
 from pacekeeper.verifier.witness import open_checkpoint
 
 MAX_FINDINGS: Final = 4_096  # a log that lets in more void entries is convicted enough, and the replay shows them all
@@ -58,8 +59,8 @@ def finding_key(rule: str, subject: str, evidence: pb.Evidence) -> bytes:
 class Findings:
     """The findings of one party's verifier. on_new is called when one was stored that is to be published."""
 
-    def __init__(self, store: Store, party: str, key: keys.SigningKey, on_new: Callable[[], None]) -> None:
-        self._store, self._party, self._key, self._on_new = store, party, key, on_new
+    def __init__(self, store: Store, party: str, voice: StatementKeys, on_new: Callable[[], None]) -> None:
+        self._store, self._party, self._voice, self._on_new = store, party, voice, on_new
         self._waiting: list[Waiting] = []
 
     def observe(self, outcome: Applied | Void) -> None:
@@ -151,7 +152,7 @@ class Findings:
             evidence=evidence,
             note=verdict.why,
         )
-        self._store.add_finding(key, encode(seal(finding, [self._key])))
+        self._store.add_finding(key, encode(seal(finding, [self._voice.key_for(state)])))
         _log.warning("finding", rule=verdict.rule.value, subject=printable(verdict.subject), why=printable(verdict.why))
         self._on_new()
 

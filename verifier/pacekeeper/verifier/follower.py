@@ -29,6 +29,8 @@ BACKOFF_S: Final = (0.2, 2.0)  # first and longest pause between two streams: a 
 GOODBYE_S: Final = 1.0  # for a last refusal to reach the log
 SILENCE_SLACK_S: Final = 30.0  # beyond two tick intervals without a word, the stream is taken for dead
 MAX_BATCH_ENTRIES: Final = 65_536  # smaller entries than real ones could make millions of one message
+LEFT_PAUSE_S: Final = 10.0  # between two looks whether the log still needs a verifier whose party has left
+NOT_A_PARTY: Final = "not-a-party"  # in the status, where a refusal's code stands otherwise
 _SLICE: Final = 32  # entries replayed, some 3 ms, between two looks at clock and status
 # The log rejects the size that hello named: what no cosignature covers is given up, or it would do so for ever.
 _REJECTIONS: Final = frozenset(
@@ -57,11 +59,14 @@ class Follower:
     ) -> None:
         self._connect = connect
         self._party, self._ledger, self._findings, self._clock_ms = party, ledger, findings, clock_ms
-        self._silence_s = 2 * ledger.agreement.timing.tick_ms / 1000 + SILENCE_SLACK_S
         self._outbox: asyncio.Queue[log_pb2.CosignRequest | None] = asyncio.Queue()
         self._pause_s = BACKOFF_S[0]
         self.connected = False
         self.refusing = ""
+
+    @property
+    def _silence_s(self) -> float:
+        return 2 * self._ledger.present.timing.tick_ms / 1000 + SILENCE_SLACK_S
 
     async def run(self) -> None:
         """Keep a stream open. Raises Refused(unsafe-state) when the own state cannot be trusted any more.
@@ -79,6 +84,11 @@ class Follower:
             except TimeoutError:
                 _log.warning("stream ended", code="silence", why=f"nothing heard for {self._silence_s:.0f} s")
             self._ledger.flush()
+            if not self._ledger.is_party(self._party):
+                # The log asked as long as the transition needed it; now it does not let it in any more.
+                self.refusing = NOT_A_PARTY
+                await asyncio.sleep(LEFT_PAUSE_S)
+                continue
             await asyncio.sleep(self._pause_s * random.uniform(0.75, 1.25))  # noqa: S311
             self._pause_s = min(self._pause_s * 2, BACKOFF_S[1])
 

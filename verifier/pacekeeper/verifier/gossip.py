@@ -7,13 +7,15 @@ does the lie become a proof. Both notes bear the log's signature, so no verifier
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import grpc
 import structlog
 
-from pacekeeper.client.tls import CHANNEL_OPTIONS, channel_credentials, verifier_uri
+from pacekeeper.client.errors import TemporaryFailure
+from pacekeeper.client.pins import fetch_certificate
+from pacekeeper.client.tls import CHANNEL_OPTIONS, channel_credentials, spki_pin, verifier_uri
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.agreement import Party
 from pacekeeper.protocol.errors import Code, Refused
@@ -35,11 +37,20 @@ class Gossip:
     """Compares notes with each of the other parties' verifiers, one after the other."""
 
     def __init__(
-        self, others: list[Party], certificates: Mapping[str, bytes], ledger: Ledger, findings: Findings
+        self,
+        others: Callable[[], Iterable[Party]],
+        certificates: Iterable[bytes],
+        ledger: Ledger,
+        findings: Findings,
     ) -> None:
-        self._others, self._certificates = others, certificates
+        """others: who the other parties are at present. certificates: those at hand; others are taken by their pins."""
+        self._others = others
+        self._certificates = {spki_pin(certificate): certificate for certificate in certificates}
         self._ledger, self._findings = ledger, findings
-        self._every_s = min(max(ledger.agreement.timing.tick_ms / 1000, EVERY_S[0]), EVERY_S[1])
+
+    @property
+    def _every_s(self) -> float:
+        return min(max(self._ledger.present.timing.tick_ms / 1000, EVERY_S[0]), EVERY_S[1])
 
     async def run(self) -> None:
         """Ask again and again. Raises Refused(unsafe-state) when the own state cannot be written."""
@@ -52,7 +63,7 @@ class Gossip:
 
         SPEC verifier-28: a verifier MUST compare the checkpoints that others cosigned with its own.
         """
-        for party in self._others:
+        for party in self._others():
             note = await self._ask(party)
             if not note or not self._ledger.witness.size:
                 continue
@@ -65,7 +76,10 @@ class Gossip:
         self._findings.conclude(self._ledger)
 
     async def _ask(self, party: Party) -> bytes:
-        credentials = channel_credentials(self._certificates[verifier_uri(party.id)])
+        certificate = await self._certificate_of(party)
+        if certificate is None:
+            return b""
+        credentials = channel_credentials(certificate)
         async with grpc.aio.secure_channel(party.verifier.address, credentials, options=_OPTIONS) as channel:
             stub: verifier_pb2_grpc.NationalVerifierAsyncStub = verifier_pb2_grpc.NationalVerifierStub(channel)
             try:
@@ -75,3 +89,16 @@ class Gossip:
                 _log.debug("verifier not reached", party=party.id, status=error.code().name)
                 return b""
         return answer.checkpoint
+
+    async def _certificate_of(self, party: Party) -> bytes | None:
+        """Return a verifier's certificate; a newcomer's is taken from itself, and is good if it has the pinned key."""
+        terms = party.verifier
+        if terms.tls_spki not in self._certificates:
+            uri = verifier_uri(party.id)
+            try:
+                self._certificates[terms.tls_spki] = await asyncio.to_thread(
+                    fetch_certificate, terms.address, uri, terms.tls_spki, deadline_s=DEADLINE_S
+                )
+            except (TemporaryFailure, Refused) as failure:
+                _log.debug("verifier not reached", party=party.id, code=str(failure.code))
+        return self._certificates.get(terms.tls_spki)

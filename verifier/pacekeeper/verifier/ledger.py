@@ -9,6 +9,7 @@ Starting up and starting over run the same code as following: every stored entry
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ from pacekeeper.protocol.replay import Applied, State, Void, apply, genesis
 from pacekeeper.protocol.tlog.cosignature import sign_cosignature
 from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
 from pacekeeper.protocol.tlog.note import add_signatures, parse_note, parse_signatures
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy
 from pacekeeper.verifier.marker import KeyMarker, check_mark
 from pacekeeper.verifier.store import Store
 from pacekeeper.verifier.witness import OwnTree, Terms, WitnessState, judge
@@ -40,14 +42,17 @@ def cosigner(name: str, key: keys.SigningKey) -> CosignText:
 
 
 class Ledger:
-    """The verifier's copy of the log. observe is told of every entry from 1 on, at start-up and while following."""
+    """The verifier's copy of the log. observe is told of every entry from 1 on, at start-up and while following.
+
+    agreement: the founding one. present: the one in force after the entries replayed. terms: what that says of
+    cosigning.
+    """
 
     def __init__(
         self, store: Store, marker: KeyMarker, agreement: Agreement, cosign: CosignText, observe: Observe
     ) -> None:
         check_mark(marker, origin=agreement.origin, store=store.id, size=store.witness.size)
         self.agreement = agreement
-        self.terms = Terms(agreement.policy(), agreement.timing.tolerance_ms)
         self._store, self._marker, self._cosign, self._observe = store, marker, cosign, observe
         self._shown = (b"", b"")
         self._start()
@@ -59,6 +64,22 @@ class Ledger:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._held_voids: list[int] = []
+        self._policies: list[tuple[int, CosignaturePolicy]] = []
+        self._adopt(self.agreement)
+
+    def _adopt(self, agreement: Agreement) -> None:
+        """Have another agreement in force from the next entry on."""
+        self.present = agreement
+        self.terms = Terms(agreement.policy(), agreement.timing.tolerance_ms)
+        self._policies.append((self.size, self.terms.policy))
+
+    def policy_at(self, size: int) -> CosignaturePolicy:
+        """Return whose cosignatures a checkpoint over so many entries needs."""
+        return self._policies[bisect_right(self._policies, size, key=lambda item: item[0]) - 1][1]
+
+    def is_party(self, party: str) -> bool:
+        """Whether the agreement in force has this party."""
+        return any(known.id == party for known in self.present.parties)
 
     @property
     def size(self) -> int:
@@ -139,6 +160,8 @@ class Ledger:
         else:
             outcome = apply(self.state, entry, verify=verify)
         self._frontier.append(leaf_hash(entry))
+        if self.state.agreement is not self.present:
+            self._adopt(self.state.agreement)
         if outcome is not None:
             if isinstance(outcome, Void) and outcome.code == Code.TIME_RUNS_BACK and self._ran_back_at is None:
                 self._ran_back_at = outcome.index

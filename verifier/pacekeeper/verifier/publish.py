@@ -8,7 +8,7 @@ it is seen among the entries replayed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -17,11 +17,14 @@ from pacekeeper.client.errors import TemporaryFailure
 from pacekeeper.client.submit import Submitted, WitnessedReceipt
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.text import printable
-from pacekeeper.verifier.store import Store
+from pacekeeper.verifier.store import Store, StoredFinding
 
 BATCH: Final = 16  # findings in one submission; each may be a whole entry, and together they stay below a message
 BACKOFF_S: Final = (0.5, 30.0)
 _log = structlog.get_logger()
+
+
+Renew = Callable[[bytes], bytes]
 
 
 class Submitter(Protocol):
@@ -33,8 +36,9 @@ class Submitter(Protocol):
 class Publisher:
     """Submits what the store has not seen on the log. wake() when there is something new; run never returns."""
 
-    def __init__(self, store: Store, client: Submitter) -> None:
-        self._store, self._client = store, client
+    def __init__(self, store: Store, client: Submitter, renew: Renew = lambda envelope: envelope) -> None:
+        """renew: gives an envelope the signature of the key in force, where another has signed it."""
+        self._store, self._client, self._renew = store, client, renew
         self._new = asyncio.Event()
         self._pause_s = BACKOFF_S[0]
         self._tried = 0  # number of the last one submitted: one that the log will not have does not hold up the others
@@ -65,7 +69,8 @@ class Publisher:
             return False
         self._tried = findings[-1].number
         try:
-            results = await self._client.submit([finding.envelope for finding in findings])
+            envelopes = [self._renewed(finding) for finding in findings]
+            results = await self._client.submit(envelopes)
         except TemporaryFailure as failure:
             _log.warning("findings not submitted", code=str(failure.code), why=printable(failure.message))
             return False
@@ -83,3 +88,10 @@ class Publisher:
             else:
                 _log.warning("finding not published", number=finding.number, answer=printable(repr(result)))
         return published
+
+    def _renewed(self, finding: StoredFinding) -> bytes:
+        """SPEC verifier-33: what a former key signed and is not on the log MUST be signed again, unchanged."""
+        envelope = self._renew(finding.envelope)
+        if envelope != finding.envelope:
+            self._store.sign_again(finding.number, envelope)
+        return envelope

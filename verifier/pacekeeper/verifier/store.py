@@ -21,6 +21,7 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.tlog import tiles
 from pacekeeper.verifier.witness import FRESH, WitnessState
 
+STORE_FILE: Final = "verifier.db"
 _APPLICATION_ID: Final = 0x50434B56  # "PCKV": a file of another program is not opened
 _VERSION: Final = 1
 _TABLES: Final = """
@@ -51,7 +52,7 @@ class Store:
     """The store in a state directory, locked from construction to close. Refused(unsafe-state) if it is not sound."""
 
     def __init__(self, directory: Path, *, origin: str, fingerprint: bytes) -> None:
-        self.path = directory / "verifier.db"
+        self.path = directory / STORE_FILE
         self._failed = False
         self._lock = _lock(directory)
         try:
@@ -194,6 +195,11 @@ class Store:
         """Note the leaf index of a finding that the log has taken in."""
         with self._transaction() as db:
             db.execute("UPDATE findings SET idx = ? WHERE number = ?", (index, number))
+
+    def sign_again(self, number: int, envelope: bytes) -> None:
+        """Put another signature on a finding that is not on the log yet."""
+        with self._transaction() as db:
+            db.execute("UPDATE findings SET envelope = ? WHERE number = ? AND idx IS NULL", (envelope, number))
 
     def findings(self, offset: int, limit: int) -> list[StoredFinding]:
         """Return findings, oldest first."""

@@ -9,7 +9,7 @@ import click
 
 from pacekeeper.cli.console import DIRECTORY, FILE, Sentence, echo_json, sentences
 
-TEMPLATES: Final = ("pause", "growth", "bilateral", "triggered-pause", "accession", "exit")
+TEMPLATES: Final = ("pause", "growth", "bilateral", "triggered-pause", "accession", "exit", "keys")
 
 
 @click.command()

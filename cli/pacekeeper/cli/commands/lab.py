@@ -6,12 +6,17 @@ from pathlib import Path
 
 import click
 
+from pacekeeper.cli.commands.rotating import new_key, rotate_key
 from pacekeeper.cli.console import DIRECTORY, FILE, TEMPORARY, Sentence, echo_json, sentences
 
 
 @click.group()
 def command() -> None:
     """Run a lab node, declare runs, meter commands."""
+
+
+command.add_command(rotate_key)
+command.add_command(new_key)
 
 
 @command.command()
@@ -22,22 +27,33 @@ def command() -> None:
 @click.option("--model", default="cpu", show_default=True, help="Accelerator model.")
 @click.option("--count", default=1, show_default=True, help="How many of them the lab holds.")
 @click.option("--peak", default="100e9 FLOP/s", show_default=True, help="Peak of one, fastest dense mode.")
+@click.option("--accession", type=FILE, help="The accession's document, for a lab that is no founder's.")
 @sentences
-def init(directory: Path, lab: str, bundle: Path, keys: Path | None, model: str, count: int, peak: str) -> None:
+def init(
+    directory: Path,
+    lab: str,
+    bundle: Path,
+    keys: Path | None,
+    model: str,
+    count: int,
+    peak: str,
+    accession: Path | None,
+) -> None:
     """Write DIRECTORY/lab.toml. Refuses to overwrite anything."""
-    from pacekeeper.cli.configs import LAB, relative, write_checked
+    from pacekeeper.cli.configs import LAB, accession_line, relative, write_checked
     from pacekeeper.client.bundle import load_bundle
     from pacekeeper.client.errors import ConfigError
+    from pacekeeper.client.newcomers import with_newcomers
     from pacekeeper.node.config import load_settings
     from pacekeeper.protocol.units import format_percent
     from pacekeeper.v1 import statements_pb2 as pb
 
     loaded = load_bundle(bundle)
-    if lab not in {known.id for known in loaded.agreement.labs}:
+    if lab not in {known.id for known in with_newcomers(loaded.agreement, accession).labs}:
         raise ConfigError(f'the agreement has no lab "{lab}"')
     config = directory / "lab.toml"
     directory.mkdir(parents=True, exist_ok=True)
-    text = LAB.format(
+    text = accession_line(accession, directory) + LAB.format(
         lab=lab,
         bundle=relative(bundle, directory),
         keys=relative(keys or directory / "keys", directory),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pacekeeper.cli.commands.rotating import new_key, rotate_key
 from pacekeeper.cli.console import DIRECTORY, FILE, echo_json, sentences
 
 
@@ -14,23 +15,29 @@ def command() -> None:
     """Run a national verifier."""
 
 
+command.add_command(rotate_key)
+command.add_command(new_key)
+
+
 @command.command()
 @click.argument("directory", type=DIRECTORY)
 @click.option("--party", required=True, help="The party's id in the agreement.")
 @click.option("--bundle", type=DIRECTORY, required=True, help="The agreement bundle.")
 @click.option("--keys", type=DIRECTORY, help="The verifier's keys; default: DIRECTORY/keys, as keygen made them.")
 @click.option("--listen", default="127.0.0.1:7811", show_default=True, help="host:port for status and findings.")
+@click.option("--accession", type=FILE, help="The accession's document, for a party that is no founder.")
 @sentences
-def init(directory: Path, party: str, bundle: Path, keys: Path | None, listen: str) -> None:
+def init(directory: Path, party: str, bundle: Path, keys: Path | None, listen: str, accession: Path | None) -> None:
     """Write DIRECTORY/verifier.toml. Refuses to overwrite anything."""
-    from pacekeeper.cli.configs import VERIFIER, relative, write_checked
+    from pacekeeper.cli.configs import VERIFIER, accession_line, relative, write_checked
     from pacekeeper.client.bundle import load_bundle
     from pacekeeper.client.config import load_config
     from pacekeeper.client.errors import ConfigError
+    from pacekeeper.client.newcomers import with_newcomers
     from pacekeeper.verifier.daemon import VerifierConfig, load_identity
 
     loaded = load_bundle(bundle)
-    if party not in {known.id for known in loaded.agreement.parties}:
+    if party not in {known.id for known in with_newcomers(loaded.agreement, accession).parties}:
         raise ConfigError(f'the agreement has no party "{party}"')
     config = directory / "verifier.toml"
     text = VERIFIER.format(
@@ -39,6 +46,7 @@ def init(directory: Path, party: str, bundle: Path, keys: Path | None, listen: s
         keys=relative(keys or directory / "keys", directory),
         listen=listen,
     )
+    text += accession_line(accession, directory)
     write_checked(config, text, lambda written: load_identity(written, load_config(written, VerifierConfig)))
     click.echo(f"wrote {config}; next: pacekeeper verifier run {config}")
 

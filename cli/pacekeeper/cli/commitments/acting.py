@@ -17,7 +17,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from pacekeeper.cli.commitments.caller import Caller
+from pacekeeper.cli.commitments.caller import Caller, Connection
 from pacekeeper.cli.console import USAGE, Sentence, progress
 from pacekeeper.client.collector import settle
 from pacekeeper.client.errors import Outage, TemporaryFailure
@@ -29,10 +29,16 @@ from pacekeeper.protocol.envelope import encode
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import State, apply, genesis
 from pacekeeper.protocol.statements import parse_statement, seal
-from pacekeeper.protocol.tlog.policy import check_checkpoint
+from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
+from pacekeeper.protocol.tlog.note import parse_note
+from pacekeeper.protocol.tlog.policy import CosignaturePolicy, check_checkpoint
+from pacekeeper.protocol.tlog.transitions import FIRST_RULES
 from pacekeeper.protocol.units import format_duration
+from pacekeeper.v1.envelope_pb2 import Envelope
 
 Build = Callable[[State, str], Message]
+Policy = Callable[[], CosignaturePolicy | None]
+Sign = Callable[[State], Envelope]
 
 _PATIENCE_S: Final = 30.0  # without a further entry: a quorum that takes longer than this is not at work
 
@@ -53,18 +59,28 @@ def act(caller: Caller, build: Build) -> Outcome:
     SPEC cli-17: nothing MUST be signed before the log was replayed under the bundle's agreement, and nothing be called
     done without a receipt that verifies.
     """
-    return asyncio.run(_act(caller, build))
+
+    def sign(state: State) -> Envelope:
+        key, who = caller.signer(state)
+        return seal(build(state, who), [key])
+
+    return put(caller, sign)
 
 
-async def _act(caller: Caller, build: Build) -> Outcome:
-    agreement = caller.agreement
-    async with LogClient(agreement.log.address, caller.credentials, agreement) as log:
-        reading = Reading(agreement, log.follow())
+def put(connection: Connection, sign: Sign) -> Outcome:
+    """As act, for an envelope that sign(state) makes."""
+    return asyncio.run(_put(connection, sign))
+
+
+async def _put(connection: Connection, sign: Sign) -> Outcome:
+    agreement = connection.agreement
+    async with LogClient(agreement.log.address, connection.credentials, agreement) as log:
+        reading = Reading(agreement, lambda policy: log.follow(policy=policy))
         with progress("replaying") as report:
             state = await reading.reach(await _vouched_size(log, agreement), report)
         check_fresh(state, time.time_ns() // 1_000_000)
         settle()
-        envelope = seal(build(state, caller.who), [caller.key])
+        envelope = sign(state)
         parse_statement(envelope)  # a field that no log takes is better refused here, with nothing sent
         [answer] = await log.submit([encode(envelope)])
         if isinstance(answer, SubmitRefused):
@@ -73,11 +89,30 @@ async def _act(caller: Caller, build: Build) -> Outcome:
         return Outcome(answer, await reading.reach(answer.index + 1))
 
 
+async def read_head(connection: Connection) -> State:
+    """Return the state at the head that the quorum vouches for. Raises as act does; nothing is signed."""
+    agreement = connection.agreement
+    async with LogClient(agreement.log.address, connection.credentials, agreement) as log:
+        reading = Reading(agreement, lambda policy: log.follow(policy=policy))
+        return await reading.reach(await _vouched_size(log, agreement))
+
+
 async def _vouched_size(log: LogClient, agreement: Agreement) -> int:
     """How far to read: what the quorum has cosigned, whatever size the log itself claims. At least entry 0, which is
-    waited for where the quorum has not met yet."""
+    waited for where the quorum has not met yet.
+
+    Where the verifiers may have changed, who is the quorum is known only when that far is read: a log that claims more
+    than it then shows makes a temporary failure.
+    """
     note = (await log.status()).checkpoint
-    return check_checkpoint(note, agreement.policy()).checkpoint.size if note else 1
+    if not note:
+        return 1
+    try:
+        return check_checkpoint(note, agreement.policy()).checkpoint.size
+    except Refused as refused:
+        if refused.code is not Code.NO_QUORUM or agreement.rules_version < FIRST_RULES:
+            raise
+        return parse_checkpoint(parse_note(note).text).size
 
 
 def check_fresh(state: State, now_ms: int) -> None:
@@ -96,10 +131,10 @@ def check_fresh(state: State, now_ms: int) -> None:
 class Reading:
     """The log's verified entries, replayed as they come."""
 
-    def __init__(self, agreement: Agreement, batches: AsyncIterator[VerifiedBatch]) -> None:
+    def __init__(self, agreement: Agreement, follow: Callable[[Policy], AsyncIterator[VerifiedBatch]]) -> None:
         self._agreement = agreement
-        self._batches = batches
         self._state: State | None = None
+        self._batches = follow(lambda: None if self._state is None else self._state.agreement.policy())
 
     async def reach(self, size: int, report: Callable[[int, int], None] = lambda _done, _total: None) -> State:
         """Replay until there are at least so many entries; return the state. TemporaryFailure if they do not come."""

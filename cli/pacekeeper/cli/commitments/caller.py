@@ -6,6 +6,7 @@ participant's: the lab's key, which its configuration names, or the party's, whi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,65 +14,108 @@ import grpc
 
 from pacekeeper.cli.console import USAGE, Sentence
 from pacekeeper.cli.doctor.subject import Subject, open_subject
-from pacekeeper.client.bundle import Bundle
+from pacekeeper.client.bundle import Bundle, transport_pins
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import load_key, read_private
 from pacekeeper.client.tls import LOG_URI, channel_credentials, check_certificate
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.keys import SigningKey
-from pacekeeper.protocol.replay.state import State
+from pacekeeper.protocol.replay.key_life import RULES_WITH_SUCCESSORS
+from pacekeeper.protocol.replay.state import Authority, State
 
 PARTICIPANT = ("party", "lab")
 REPORTER = ("verifier", "lab")
 
 
 @dataclass(frozen=True)
-class Caller:
-    """A role that may call the log, and the key and id of the participant that it speaks for."""
+class Connection:
+    """A role that may call the log: its bundle, and its transport identity."""
 
     bundle: Bundle
     credentials: grpc.ChannelCredentials
-    key: SigningKey
-    who: str
 
     @property
     def agreement(self) -> Agreement:
         return self.bundle.agreement
 
 
+@dataclass(frozen=True)
+class Caller(Connection):
+    """A connection, and the key files of the participant that it speaks for: of several keys the one in force signs.
+
+    keys: by their files. roles: whose key it may be. who: the participant that it must be of, if that was said.
+    """
+
+    keys: Mapping[Path, SigningKey]
+    roles: tuple[str, ...]
+    who: str | None
+
+    def signer(self, state: State) -> tuple[SigningKey, str]:
+        """Return the key that is in force at the log's head, and whose it is.
+
+        SPEC cli-16: the key MUST be of the participant that the statement speaks for, by the log; otherwise nothing is
+        signed (Refused(unsafe-state)).
+        """
+        for path, key in self.keys.items():
+            authority = state.keyring.get(key.key_id)
+            if authority is not None:
+                _check_authority(path, authority, self.roles, self.who)
+                return key, authority.owner
+        path, key = next(iter(self.keys.items()))
+        retired = state.retired.get(key.key_id)
+        if retired is None:
+            raise Refused(Code.UNSAFE_STATE, f"{path} is no key of this agreement")
+        role, owner, _ = retired.authority
+        raise Refused(
+            Code.UNSAFE_STATE,
+            f"{path} is key {retired.epoch} of {role} {owner}, which entry {retired.index} retired",
+        )
+
+
 def open_caller(config: Path, key: Path | None, who: str | None, roles: tuple[str, ...]) -> Caller:
     """Load a lab's or a verifier's configuration, and the key that signs.
 
-    SPEC cli-16: the key MUST be of the participant that the statement speaks for, by the agreement; found out before
-    anything is sent. ConfigError and Refused(unsafe-state) say what is wrong.
+    What no log can make good is found out here. ConfigError and Refused(unsafe-state) say what is wrong.
     """
     subject = open_subject(config)
+    connection = connect(subject)
+    paths = [key] if key else _own_keys(config, subject, roles)
+    keys = {path: load_key(path) for path in paths if path.exists()} or {paths[0]: load_key(paths[0])}
+    for path, signing in keys.items():
+        _check_founding(path, signing, subject.agreement, who, roles)
+    return Caller(connection.bundle, connection.credentials, keys, roles, who)
+
+
+def connect(subject: Subject) -> Connection:
+    """Open a role's connection to the log. ConfigError, Sentence and Refused(unsafe-state) say what is wrong."""
     if subject.role == "log":
-        raise Sentence(f"{config} is a log's configuration: a lab or a verifier calls the log", USAGE)
+        message = f"{subject.config_path} is a log's configuration: a lab or a verifier calls the log"
+        raise Sentence(message, USAGE)
     if subject.bundle is None:
         raise ConfigError(subject.bundle_error)
-    path = key or _own_key(config, subject, roles)
-    signing = load_key(path)
-    return Caller(
-        bundle=subject.bundle,
-        credentials=_credentials(subject, subject.bundle),
-        key=signing,
-        who=_holder(path, signing, subject.bundle.agreement, who, roles),
-    )
+    return Connection(subject.bundle, _credentials(subject, subject.bundle))
 
 
-def _own_key(config: Path, subject: Subject, roles: tuple[str, ...]) -> Path:
-    """The key that the role's configuration names, if that is one that may sign."""
+def _own_keys(config: Path, subject: Subject, roles: tuple[str, ...]) -> list[Path]:
+    """The key that the role's configuration names and that may sign, and the one that may have followed it."""
     if subject.role in roles:
-        return subject.keys["key" if subject.role == "lab" else "statement_key"]
+        name = "key" if subject.role == "lab" else "statement_key"
+        return [path for path in (subject.keys[name], subject.next_keys.get(name)) if path is not None]
     raise Sentence(f"{config} names no party's key: give it with --key", USAGE)
 
 
-def _holder(path: Path, key: SigningKey, agreement: Agreement, who: str | None, roles: tuple[str, ...]) -> str:
-    authority = State(agreement, 0).keyring.get(key.key_id)
-    if authority is None:
+def _check_founding(path: Path, key: SigningKey, agreement: Agreement, who: str | None, roles: tuple[str, ...]) -> None:
+    """Refuse what the agreement alone shows to be wrong. No key ever changes hands."""
+    founding = State(agreement, 0)
+    authority = founding.keyring.get(key.key_id)
+    if authority is not None:
+        _check_authority(path, authority, roles, who)
+    elif agreement.rules_version < RULES_WITH_SUCCESSORS or key.public in founding.members.keys:
         raise Refused(Code.UNSAFE_STATE, f"{path} is no key of this agreement")
+
+
+def _check_authority(path: Path, authority: Authority, roles: tuple[str, ...], who: str | None) -> None:
     if authority.role not in roles:
         wanted = " or ".join(f"a {role}'s" for role in roles)
         raise Refused(
@@ -79,11 +123,10 @@ def _holder(path: Path, key: SigningKey, agreement: Agreement, who: str | None, 
         )
     if who not in (None, authority.owner):
         raise Refused(Code.UNSAFE_STATE, f'{path} is the key of {authority.role} {authority.owner}, not of "{who}"')
-    return authority.owner
 
 
 def _credentials(subject: Subject, bundle: Bundle) -> grpc.ChannelCredentials:
-    pin = bundle.pins.get(subject.uri)
+    pin = transport_pins(subject.agreement).get(subject.uri)
     if pin is None:
         raise ConfigError(f'{subject.config_path}: the agreement has no {subject.role} "{subject.holder}"')
     try:

@@ -10,9 +10,11 @@ from pacekeeper.protocol.commitments.constraints import Constraints
 from pacekeeper.protocol.commitments.pledges import Collapse
 from pacekeeper.protocol.commitments.simulate import MAX_COLLAPSE_SETS, Foresight
 from pacekeeper.protocol.commitments.transitions import Phase
+from pacekeeper.protocol.commitments.wording import format_measure
+from pacekeeper.protocol.documents.commitment_model import CapLimits
 from pacekeeper.protocol.documents.describe import exact_flop
 from pacekeeper.protocol.text import count_of, printable
-from pacekeeper.protocol.units import format_duration, format_percent, format_time
+from pacekeeper.protocol.units import format_duration, format_time
 
 _SHOWN = 40  # sets in words; --json has all that were found
 
@@ -70,11 +72,9 @@ def describe_constraints(constraints: Constraints) -> Iterator[str]:
     if constraints.rate is not None:
         yield f"all training together at most {exact_flop(constraints.rate.gflop_per_s)}/s"
     for limit in constraints.growth:
-        growth = limit.measure
-        window, share = count_of(growth.window, "period"), format_percent(growth.growth_ppm)
-        yield f"compute of {window} at most {share} over the {count_of(growth.baseline, 'period')} before"
+        yield from format_measure(limit.measure)
     for cap in constraints.caps:
-        yield f"cap {cap.cap.id} of {exact_flop(cap.cap.limit)}"
+        yield from format_measure(CapLimits((cap.cap,)))
     for budget in constraints.exempt:
         window = f" in {count_of(budget.window, 'period')}" if budget.window else ""
         yield f"{budget.category} goes on, up to {exact_flop(budget.budget_gflop)}{window}"

@@ -20,9 +20,11 @@ from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.commitments.wording import parse_condition
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment import compile_commitment
+from pacekeeper.protocol.documents.commitment_model import KeyReplacements
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.limits import MAX_SCALE
 from pacekeeper.protocol.replay import State
+from pacekeeper.protocol.replay.key_life import present
 from pacekeeper.protocol.units import UINT64_MAX, parse_time
 from pacekeeper.v1 import statements_pb2 as pb
 
@@ -36,12 +38,23 @@ def proposal(path: Path) -> Build:
 
     def build(state: State, who: str) -> Message:
         try:
-            compile_commitment(document, state.members)
+            terms = compile_commitment(document, state.members)
         except DocumentError as error:
             raise ConfigError(f"{path}: {error}") from None
+        if isinstance(terms.act, KeyReplacements):
+            _check_epochs(path, state, terms.act)
         return pb.Commitment(agreement=state.agreement.fingerprint, proposer=who, document=document)
 
     return build
+
+
+def _check_epochs(path: Path, state: State, act: KeyReplacements) -> None:
+    """Refuse what could not be performed as things stand: a key that is not the holder's next one."""
+    for key in act.keys:
+        holding = present(state, key.role, key.holder)
+        if holding is not None and key.epoch != holding.epoch + 1:
+            wanted = f"the next key of {key.role} {key.holder} is its number {holding.epoch + 1}, not {key.epoch}"
+            raise ConfigError(f"{path}: {wanted}")
 
 
 def commitment_id(path: Path) -> str:

@@ -10,6 +10,7 @@ import click
 from pacekeeper.audit.report import tell_commitment
 from pacekeeper.audit.result import AuditResult
 from pacekeeper.audit.story import describe_now, export_commitment, headline, tell_entry
+from pacekeeper.audit.windows import tell_windows
 from pacekeeper.cli.commitments.acting import Outcome
 from pacekeeper.cli.console import Sentence, echo_json
 from pacekeeper.client.keyfiles import write_public
@@ -23,7 +24,7 @@ FAILED = 3
 def describe(state: State, standing: Standing) -> Iterator[str]:
     """Yield the lines about one commitment."""
     yield headline(standing)
-    for sentence in describe_now(standing):
+    for sentence in (*describe_now(standing), *tell_windows(state, standing)):
         yield f"  {sentence}"
     yield "  time line"
     for sentence in tell_commitment(state, standing):
@@ -57,7 +58,7 @@ def tell_outcome(outcome: Outcome, subject: str, receipt: Path | None, *, as_jso
     click.echo(f"entry {index}, witnessed by the quorum")
     for standing in concerned:
         click.echo(headline(standing))
-        for sentence in (*tell_entry(standing, index), *describe_now(standing)):
+        for sentence in (*tell_entry(standing, index), *describe_now(standing), *tell_windows(state, standing)):
             click.echo(f"  {sentence}")
     if not concerned:
         click.echo("no commitment watches this indicator")

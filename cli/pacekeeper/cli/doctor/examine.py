@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pacekeeper.cli.doctor.check import Check, fail, ok
+from pacekeeper.cli.doctor.epochs import check_epochs
 from pacekeeper.cli.doctor.keys import check_keys
 from pacekeeper.cli.doctor.lab import check_lab
 from pacekeeper.cli.doctor.machine import check_disk, check_ports, check_python, check_state
@@ -38,6 +39,7 @@ def examine(config_path: Path, *, offline: bool = False) -> Iterator[Check]:
     if subject.bundle is not None and not offline:
         agreement = subject.bundle.agreement
         yield from check_log(subject, subject.bundle)
+        yield from check_epochs(subject)
         yield from check_checkpoint_over_http(subject, agreement, time.time_ns() // 1_000_000)
         yield from check_http_clock(agreement)
         yield from check_verifiers(subject, agreement)

@@ -13,11 +13,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from pacekeeper.cli.doctor.check import Check, fail, ok, warn
+from pacekeeper.cli.doctor.epochs import may_be_followed
 from pacekeeper.cli.doctor.subject import Subject
-from pacekeeper.client.bundle import Bundle
+from pacekeeper.client.bundle import transport_pins
 from pacekeeper.client.keyfiles import load_key, read_private
 from pacekeeper.client.tls import check_certificate
 from pacekeeper.protocol.errors import Code, Refused
+from pacekeeper.protocol.replay.state import members_of
 
 _RESTORE: Final = "restore it from your backup; a new key has to be named by the agreement first"
 _SOON: Final = datetime.timedelta(days=90)
@@ -25,7 +27,7 @@ _SOON: Final = datetime.timedelta(days=90)
 
 def check_keys(subject: Subject, now: datetime.datetime) -> Iterator[Check]:
     """Look at each signing key, at the directories that hold keys, and at the transport identity."""
-    expected = {} if subject.bundle is None else subject.public_keys(subject.bundle.agreement)
+    expected = {} if subject.bundle is None else subject.public_keys(subject.agreement)
     if subject.bundle is not None and not expected:
         yield fail(
             "identity",
@@ -33,19 +35,27 @@ def check_keys(subject: Subject, now: datetime.datetime) -> Iterator[Check]:
             f"correct the id in {subject.config_path}, or get the right bundle",
         )
     for name, path in subject.keys.items():
-        yield _signing_key(name, path, expected.get(name))
+        following = subject.next_keys.get(name)
+        # An interrupted rotation may have left only the second file.
+        moved = following is not None and following.exists() and not path.exists()
+        yield _signing_key(name, following if moved and following else path, expected.get(name), subject)
     for directory in sorted({path.parent for path in (*subject.keys.values(), subject.tls_key)}):
         yield from _key_directory(directory)
     yield from _transport(subject, now)
 
 
-def _signing_key(name: str, path: Path, expected: bytes | None) -> Check:
+def _signing_key(name: str, path: Path, expected: bytes | None, subject: Subject) -> Check:
     try:
         key = load_key(path)
     except Refused as refusal:
         return fail(name, refusal.message, _private_advice(path), unsafe=True)
     if expected is None:
         return ok(name, f"{path} is a signing key, readable by its owner only")
+    assert subject.bundle is not None, "it is the agreement that expects a key"
+    strange = key.public not in members_of(subject.bundle.agreement).keys
+    if strange and may_be_followed(subject, name):
+        sentence = f"{path} is not the key that the agreement names"
+        return warn(name, sentence, "if it follows that one, the log says so: see key_in_force")
     if key.public != expected:
         sentence = f"{path} is not the key that the agreement names"
         return fail(name, sentence, "point the configuration at the right file, or restore it", unsafe=True)
@@ -87,7 +97,7 @@ def _transport(subject: Subject, now: datetime.datetime) -> Iterator[Check]:
         yield fail("tls_certificate", f"{path} is not a PEM certificate", "restore it")
         return
     yield _tls_key(subject.tls_key, certificate)
-    yield _certificate(path, data, subject.uri, subject.bundle)
+    yield _certificate(path, data, subject)
     yield _dates(path, certificate, now)
 
 
@@ -106,8 +116,9 @@ def _tls_key(path: Path, certificate: x509.Certificate) -> Check:
     return ok("tls_key", f"{path} belongs to the certificate, readable by its owner only")
 
 
-def _certificate(path: Path, data: bytes, uri: str, bundle: Bundle | None) -> Check:
-    pin = None if bundle is None else bundle.pins.get(uri)
+def _certificate(path: Path, data: bytes, subject: Subject) -> Check:
+    uri = subject.uri
+    pin = None if subject.bundle is None else transport_pins(subject.agreement).get(uri)
     if pin is None:
         return warn("tls_certificate", f"{path} was not compared with the agreement", "mend what is said above first")
     try:

@@ -21,8 +21,9 @@ from pacekeeper.client.keyfiles import read_private
 from pacekeeper.client.pins import fetch_certificate
 from pacekeeper.client.tls import CHANNEL_OPTIONS, LOG_URI, channel_credentials, verifier_uri
 from pacekeeper.protocol.documents.agreement import Agreement, Party
-from pacekeeper.protocol.errors import Refused
+from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.tlog.policy import check_checkpoint
+from pacekeeper.protocol.tlog.transitions import transition_path
 from pacekeeper.protocol.units import format_duration
 from pacekeeper.v1 import log_pb2, log_pb2_grpc, verifier_pb2, verifier_pb2_grpc
 
@@ -83,6 +84,10 @@ def check_checkpoint_over_http(subject: Subject, agreement: Agreement, now_ms: i
         yield say("checkpoint", failure.message, "see whether the log runs and its URL is right")
         return
     except Refused as refusal:
+        if refusal.code is Code.NO_QUORUM and _verifiers_changed(source):
+            sentence = f"{url}: the verifiers have changed since the founding, and this does not follow the changes"
+            yield warn("checkpoint", sentence, "audit the log: pacekeeper audit follows every change")
+            return
         advice = "do not rely on this log before its operator and the verifiers have explained it"
         yield fail("checkpoint", f"{url}: {refusal.message} ({refusal.code})", advice)
         return
@@ -94,6 +99,14 @@ def check_checkpoint_over_http(subject: Subject, agreement: Agreement, now_ms: i
     size, count = checked.checkpoint.size, len(checked.cosigners)
     yield ok("checkpoint", f"{url} has {size} entries, cosigned by {count} of {len(agreement.parties)} verifiers")
     yield judge_cosignature_times(agreement, list(checked.cosigners.values()), now_ms)
+
+
+def _verifiers_changed(source: HttpSource) -> bool:
+    """Whether the log has a transition checkpoint: whose cosignatures count is then for an audit to say."""
+    try:
+        return source.read(transition_path(1)) is not None
+    except (TemporaryFailure, Refused):
+        return False
 
 
 def judge_cosignature_times(agreement: Agreement, times_s: list[int], now_ms: int) -> Check:

@@ -14,6 +14,7 @@ from typing import Final
 from pacekeeper.client.bundle import Bundle, load_bundle
 from pacekeeper.client.config import load_config, resolve
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.newcomers import with_newcomers
 from pacekeeper.client.tls import LOG_URI, lab_uri, verifier_uri
 from pacekeeper.log.settings import LogConfig
 from pacekeeper.node.config import LabConfig
@@ -25,7 +26,8 @@ _MARKS: Final = {"checkpoint_key": "log", "cosign_key": "verifier", "pools": "la
 
 @dataclass(frozen=True)
 class Subject:
-    """A role to look at. keys: what each signing key is for -> its file. listen: what each address is for -> host:port.
+    """A role to look at. keys: what each signing key is for -> its file; next_keys: the same, for the file of the
+    one that follows it. listen: what each address is for -> host:port.
 
     bundle is None, and why in bundle_error, when it cannot be loaded: what needs no agreement is still looked at.
     """
@@ -42,6 +44,15 @@ class Subject:
     bundle: Bundle | None
     bundle_error: str = ""
     lab: LabConfig | None = field(default=None, repr=False)
+    next_keys: Mapping[str, Path] = field(default_factory=dict)
+    accession: Path | None = None
+
+    @property
+    def agreement(self) -> Agreement:
+        """The bundle's agreement, and what a newcomer's accession adds to it. ValueError if there is no bundle."""
+        if self.bundle is None:
+            raise ValueError("there is no bundle")
+        return with_newcomers(self.bundle.agreement, self.accession)
 
     @property
     def ready(self) -> Path:
@@ -96,6 +107,7 @@ def _log(path: Path) -> Subject:
             "checkpoint_key": resolve(path, config.checkpoint_key),
             "statement_key": resolve(path, config.statement_key),
         },
+        next_keys=_next_keys(path, "statement_key", config.next_statement_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={"listen": config.listen, "http_listen": config.http_listen},
@@ -106,7 +118,8 @@ def _log(path: Path) -> Subject:
 
 def _verifier(path: Path) -> Subject:
     config = load_config(path, VerifierConfig)
-    bundle, error = _bundle(path, config.bundle)
+    accession = resolve(path, config.accession) if config.accession else None
+    bundle, error = _bundle(path, config.bundle, accession)
     return Subject(
         role="verifier",
         holder=config.party,
@@ -114,17 +127,20 @@ def _verifier(path: Path) -> Subject:
         config_path=path,
         state=resolve(path, config.state),
         keys={"statement_key": resolve(path, config.statement_key), "cosign_key": resolve(path, config.cosign_key)},
+        next_keys=_next_keys(path, "statement_key", config.next_statement_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={"listen": config.listen},
         bundle=bundle,
         bundle_error=error,
+        accession=accession,
     )
 
 
 def _lab(path: Path) -> Subject:
     config = load_config(path, LabConfig)
-    bundle, error = _bundle(path, config.bundle)
+    accession = resolve(path, config.accession) if config.accession else None
+    bundle, error = _bundle(path, config.bundle, accession)
     return Subject(
         role="lab",
         holder=config.lab,
@@ -132,17 +148,25 @@ def _lab(path: Path) -> Subject:
         config_path=path,
         state=resolve(path, config.state),
         keys={"key": resolve(path, config.key)},
+        next_keys=_next_keys(path, "key", config.next_key),
         tls_key=resolve(path, config.tls_key),
         tls_certificate=resolve(path, config.tls_certificate),
         listen={},
         bundle=bundle,
         bundle_error=error,
         lab=config,
+        accession=accession,
     )
 
 
-def _bundle(path: Path, name: str) -> tuple[Bundle | None, str]:
+def _next_keys(path: Path, name: str, value: str) -> dict[str, Path]:
+    return {name: resolve(path, value)} if value else {}
+
+
+def _bundle(path: Path, name: str, accession: Path | None = None) -> tuple[Bundle | None, str]:
     try:
-        return load_bundle(resolve(path, name)), ""
+        bundle = load_bundle(resolve(path, name))
+        with_newcomers(bundle.agreement, accession)
+        return bundle, ""
     except ConfigError as error:
         return None, str(error)

@@ -20,6 +20,7 @@ class MemoryStore:
         self._ids: dict[bytes, int] = {}
         self._slots: dict[tuple[str, int], int] = {}
         self._note: bytes | None = None
+        self._transitions: list[bytes] = []
 
     def head(self) -> Head | None:
         return self._head
@@ -29,10 +30,15 @@ class MemoryStore:
             check_successor(batch, self._head, expected)
             if len(set(batch.ids)) != len(batch.ids) or any(identity in self._ids for identity in batch.ids):
                 raise Refused(Code.UNSAFE_STATE, "a statement would be on the log twice")
-            self._batches.append(StoredBatch(batch.first_index, list(batch.entries), batch.head.root))
+            ids = b"".join(batch.ids)
+            self._batches.append(StoredBatch(batch.first_index, list(batch.entries), batch.head.root, ids))
             self._ids.update(zip(batch.ids, range(batch.first_index, batch.head.size), strict=True))
             self._slots.update({(slot.lab, slot.sequence): slot.index for slot in batch.slots})
             self._head = batch.head
+
+    def root_at(self, size: int) -> bytes | None:
+        ends = (batch.root for batch in self._batches if batch.first_index + len(batch.entries) == size)
+        return next(ends, None)
 
     def known(self, ids: Sequence[bytes]) -> Mapping[bytes, int]:
         return {identity: self._ids[identity] for identity in ids if identity in self._ids}
@@ -59,8 +65,13 @@ class MemoryStore:
     def published(self) -> bytes | None:
         return self._note
 
-    def publish(self, note: bytes) -> None:
+    def publish(self, note: bytes, *, transition: bool = False) -> None:
         self._note = note
+        if transition:
+            self._transitions.append(note)
+
+    def transitions(self) -> list[bytes]:
+        return list(self._transitions)
 
     def counts(self) -> tuple[int, int]:
         return len(self._ids), len(self._slots)

@@ -1,4 +1,4 @@
-"""The store port: entries in batches, the tree head, the index of identities and the published checkpoint.
+"""The store port: entries in batches, the tree head, the index of identities and the published checkpoints.
 
 Rules of every store, held by one contract suite (tests/log/test_store_contract.py):
 
@@ -57,11 +57,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A batch as it was committed. root is the tree's after it, so that damage is named by its range."""
+    """A batch as it was committed. root is the tree's after it, so that damage is named by its range.
+
+    ids are the identities by which its entries are found, all in one.
+    """
 
     first_index: int
     entries: list[bytes]
     root: bytes
+    ids: bytes
 
 
 class Store(Protocol):
@@ -72,6 +76,9 @@ class Store(Protocol):
 
     def commit(self, batch: Batch, expected: Head | None) -> None:
         """Make the batch durable if the head is still `expected`; Refused(unsafe-state) if it is not."""
+
+    def root_at(self, size: int) -> bytes | None:
+        """Return the tree's root after the batch that ended at this size, None if none did."""
 
     def known(self, ids: Sequence[bytes]) -> Mapping[bytes, int]:
         """Return the indices of those identities that are on the log."""
@@ -88,8 +95,11 @@ class Store(Protocol):
     def published(self) -> bytes | None:
         """Return the last published checkpoint note."""
 
-    def publish(self, note: bytes) -> None:
-        """Keep this as the published checkpoint note, durably."""
+    def publish(self, note: bytes, *, transition: bool = False) -> None:
+        """Keep this as the published checkpoint note, durably; a transition checkpoint, in the same write, for ever."""
+
+    def transitions(self) -> list[bytes]:
+        """Return the transition checkpoints in order, each as it was published."""
 
     def counts(self) -> tuple[int, int]:
         """Return how many identities and how many slots the indices hold."""

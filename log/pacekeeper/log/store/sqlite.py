@@ -4,11 +4,14 @@ A batch of entries is one row, so that a commit costs one small transaction howe
 one lab's sequence numbers in it lead to. Identities stand in their batch's row, and are found by an index in memory
 that is made when the store is opened. The head is one row, replaced by compare-and-swap.
 
-SQLite reports some failures only in what a pragma returns, so every pragma that durability rests on is read back.
+SQLite reports some failures only in what a pragma returns, so every pragma that durability rests on is read back. It
+keeps others to itself: an error while it moves its journal into the file, or while it makes a new file's name durable.
+Both are therefore done here, where an error stops the store.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,9 +24,11 @@ from pacekeeper.log.store.port import Batch, Head, Slot, StoredBatch, check_succ
 from pacekeeper.protocol.errors import Code, Refused
 
 _APPLICATION_ID: Final = 0x50434B4C  # "PCKL": a file of another program is not opened
-_VERSION: Final = 2
+_VERSION: Final = 3
 _PLACE: Final = 8  # bytes of an index
 _ID: Final = 32  # bytes of an identity
+_PAGES: Final = 5 * 4_096  # of the journal that a commit takes besides its entries, about
+JOURNAL_BYTES: Final = 4_194_304  # after which the journal is moved into the file, as SQLite itself would do it
 _TABLES: Final = """
 CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, root BLOB NOT NULL, ids BLOB NOT NULL,
                       entries BLOB NOT NULL);
@@ -31,6 +36,7 @@ CREATE TABLE slots (lab TEXT, sequence INTEGER, places BLOB NOT NULL, PRIMARY KE
 CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL,
                    time_ms INTEGER NOT NULL);
 CREATE TABLE published (one INTEGER PRIMARY KEY CHECK (one = 1), note BLOB NOT NULL);
+CREATE TABLE transitions (number INTEGER PRIMARY KEY, note BLOB NOT NULL);
 """
 
 
@@ -46,29 +52,36 @@ class SqliteStore:
         self._write_lock, self._read_lock, self._index_lock = Lock(), Lock(), Lock()
         self._index = IdentityIndex()
         self._indexed = 0
+        self._journal_bytes = 0
         try:
             self._writer = _connect(path)
             self._reader = _connect(path)
             self._prepare(create=not read_only)
+            if not read_only:
+                _sync_directory(path.parent)
             for first, ids in self._reader.execute("SELECT first, ids FROM batches ORDER BY first"):
                 self._add_to_index(first, _split_ids(ids))
         except sqlite3.Error as error:
             raise Refused(Code.UNSAFE_STATE, f"{path} cannot be opened as a log store: {error}") from error
+        except OSError as error:
+            raise Refused(Code.UNSAFE_STATE, f"{path} cannot be made durable: {error.strerror}") from error
 
     def _prepare(self, *, create: bool) -> None:
         db = self._writer
         application_id, version = _pragma(db, "application_id"), _pragma(db, "user_version")
         if create and application_id == 0 and version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
             # SPEC log-2: write-ahead journal, synchronous FULL; both are read back, since a refusal is no error.
-            db.execute("PRAGMA journal_mode=WAL")
-            db.executescript(
-                f"BEGIN; {_TABLES} PRAGMA application_id={_APPLICATION_ID}; PRAGMA user_version={_VERSION}; COMMIT;"
-            )
+            # Tables come only then, so that a creation that failed is begun again and not refused for ever.
+            if _pragma(db, "journal_mode=WAL") == "wal":
+                db.executescript(
+                    f"BEGIN; {_TABLES} PRAGMA application_id={_APPLICATION_ID}; PRAGMA user_version={_VERSION}; COMMIT;"
+                )
         elif application_id != _APPLICATION_ID or version != _VERSION:
             raise Refused(Code.UNSAFE_STATE, f"{self._path} is not a log store of version {_VERSION}")
         db.execute("PRAGMA synchronous=FULL")
         if _pragma(db, "journal_mode") != "wal" or _pragma(db, "synchronous") != 2:
             raise Refused(Code.UNSAFE_STATE, f"{self._path} cannot be written durably: the write-ahead mode is refused")
+        db.execute("PRAGMA wal_autocheckpoint=0")
         self._reader.execute("PRAGMA query_only=ON")
         if self._failed:
             db.execute("PRAGMA query_only=ON")
@@ -91,9 +104,14 @@ class SqliteStore:
                 db.executemany("INSERT INTO slots VALUES (?, ?, ?)", _stretches(batch.slots))
                 db.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?)", (head.size, head.root, head.time_ms))
                 db.execute("COMMIT")
+                self._journalled(len(row[3]) + len(row[4]))
             except (sqlite3.Error, Refused) as error:
                 self._fail(error)
             self._add_to_index(batch.first_index, batch.ids)
+
+    def root_at(self, size: int) -> bytes | None:
+        query = "SELECT first + count, root FROM batches WHERE first < ? ORDER BY first DESC LIMIT 1"
+        return next((root for end, root in self._rows(query, (size,)) if end == size), None)
 
     def known(self, ids: Sequence[bytes]) -> Mapping[bytes, int]:
         with self._index_lock:
@@ -145,28 +163,43 @@ class SqliteStore:
     def batches(self) -> Iterator[StoredBatch]:
         after = -1
         while True:
-            query = "SELECT first, count, root, entries FROM batches WHERE first > ? ORDER BY first LIMIT 1"
+            query = "SELECT first, count, root, ids, entries FROM batches WHERE first > ? ORDER BY first LIMIT 1"
             rows = self._rows(query, (after,))
             if not rows:
                 return
-            first, count, root, blob = rows[0]
+            first, count, root, ids, blob = rows[0]
             entries = list(unframe(blob, first))
             if len(entries) != count:
                 raise Refused(Code.UNSAFE_STATE, f"the batch at entry {first} has {len(entries)} entries, not {count}")
-            yield StoredBatch(first, entries, root)
+            yield StoredBatch(first, entries, root, ids)
             after = first
 
     def published(self) -> bytes | None:
         rows = self._rows("SELECT note FROM published", ())
         return rows[0][0] if rows else None
 
-    def publish(self, note: bytes) -> None:
+    def publish(self, note: bytes, *, transition: bool = False) -> None:
         with self._write_lock:
             self._refuse_if_failed()
             try:
+                self._writer.execute("BEGIN IMMEDIATE")
                 self._writer.execute("INSERT OR REPLACE INTO published VALUES (1, ?)", (note,))
+                if transition:
+                    self._writer.execute("INSERT INTO transitions (note) VALUES (?)", (note,))
+                self._writer.execute("COMMIT")
+                self._journalled(len(note))
             except sqlite3.Error as error:
                 self._fail(error)
+
+    def transitions(self) -> list[bytes]:
+        return [row[0] for row in self._rows("SELECT note FROM transitions ORDER BY number", ())]
+
+    def _journalled(self, count: int) -> None:
+        """Move the journal into the file once it is long. SPEC log-4: an error there is one of the disk as well."""
+        self._journal_bytes += count + _PAGES
+        if self._journal_bytes >= JOURNAL_BYTES:
+            self._journal_bytes = 0
+            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def counts(self) -> tuple[int, int]:
         [(slots,)] = self._rows("SELECT total(length(places)) FROM slots", ())
@@ -177,9 +210,16 @@ class SqliteStore:
         return [str(row[0]) for row in self._rows("PRAGMA integrity_check", ()) if row[0] != "ok"]
 
     def close(self) -> None:
+        """Move the journal into the file and let go of both. Refused(unsafe-state) if it cannot be moved; it stays."""
         with self._write_lock, self._read_lock:
-            self._reader.close()
-            self._writer.close()
+            try:
+                self._reader.close()
+                if not self._failed:
+                    self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error as error:
+                self._fail(error)
+            finally:
+                self._writer.close()
 
     def _rows(self, query: str, parameters: tuple[object, ...]) -> list[tuple]:  # type: ignore[type-arg]
         with self._read_lock:
@@ -208,6 +248,15 @@ class SqliteStore:
         if isinstance(error, Refused):
             raise error
         raise Refused(Code.UNSAFE_STATE, f"writing to {self._path} failed: {error}") from error
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have the names of the store's files on disk."""
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _split_ids(ids: bytes) -> list[bytes]:

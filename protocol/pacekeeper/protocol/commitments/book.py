@@ -45,6 +45,7 @@ class Book:
 
     def __init__(self, members: Members) -> None:
         self.members = members
+        self.homes = dict(members.labs)  # every lab there has been -> its party: who has left is judged by what it was
         self.standings: dict[str, Standing] = {}
         self.active: dict[str, dict[str, None]] = {}  # participant -> pending or in force with it bound
         self.pledged: dict[str, dict[str, None]] = {}  # participant -> where its pledge stands
@@ -117,7 +118,7 @@ class Book:
     def spans(self, lab: str, since_ms: int) -> list[Span]:
         """Return the spans of a lab and its party that are not over by a time, planned ones included."""
         found: list[Span] = []
-        for participant in (lab, self.members.labs.get(lab)):
+        for participant in (lab, self.homes.get(lab)):
             if participant is None:
                 continue
             for commitment in self.active.get(participant, ()):

@@ -49,10 +49,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """All training of the lab together, in gigaFLOP per second."""
+    """All training of the lab together, in gigaFLOP per second. because: where it follows from what is left."""
 
     gflop_per_s: int
     commitments: tuple[str, ...]
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)

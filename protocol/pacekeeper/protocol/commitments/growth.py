@@ -44,14 +44,12 @@ def growth_windows(measure: Growth, used: Mapping[int, int], first: int, last: i
     start = first
     while start <= last:
         end = start + measure.window
-        before = sum(counted.get(period, 0) for period in range(start - measure.baseline, start))
-        grown = -(-before * (PPM + measure.growth_ppm) * measure.window // (measure.baseline * PPM))
-        limit = max(measure.floor_gflop, grown)
+        limit = limit_of(measure, sum(counted.get(period, 0) for period in range(start - measure.baseline, start)))
         spent = sum(used.get(period, 0) for period in range(start, end))
         window = Window(start, end, limit, carried, max(0, limit + carried), spent)
         windows.append(window)
         _discount(counted, window)
-        carried = _carry(measure, window)
+        carried = carry(measure, limit, carried, spent)
         start = end
     return windows
 
@@ -67,9 +65,17 @@ def _discount(counted: dict[int, int], window: Window) -> None:
         excess -= taken
 
 
-def _carry(measure: Growth, window: Window) -> int:
-    """What goes on into the next window: banked, owed by this one, or owed from before and not worked off."""
-    owed = max(0, -(window.limit + window.carried))
-    if window.overrun or owed:
-        return -(owed + -(-window.overrun * measure.debt_ppm // PPM))
-    return min(window.allowance - window.used, window.limit * measure.banking_ppm // PPM)
+def limit_of(measure: Growth, before: int) -> int:
+    """Return the limit of a window, from what its baseline counts for."""
+    grown = -(-before * (PPM + measure.growth_ppm) * measure.window // (measure.baseline * PPM))
+    return max(measure.floor_gflop, grown)
+
+
+def carry(measure: Growth, limit: int, carried: int, used: int) -> int:
+    """Return what goes on from a window into the next: banked, owed by this one, or owed from before and not worked
+    off. It never falls when limit or carried grow, nor when less is used."""
+    allowance = max(0, limit + carried)
+    overrun, owed = max(0, used - allowance), max(0, -(limit + carried))
+    if overrun or owed:
+        return -(owed + -(-overrun * measure.debt_ppm // PPM))
+    return min(allowance - used, limit * measure.banking_ppm // PPM)

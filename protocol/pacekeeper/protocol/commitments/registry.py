@@ -195,7 +195,7 @@ class Registry:
         SPEC commitments-35: an established breach MUST release the others exactly if the commitment says so.
         """
         book = self._book
-        for who in (participant, book.members.labs.get(participant)):
+        for who in (participant, book.homes.get(participant)):
             for ident in [ident for ident in book.active.get(who or "", ()) if commitment in (None, ident)]:
                 standing = book.standings[ident]
                 if standing.phase is not Phase.IN_FORCE:
@@ -210,14 +210,26 @@ class Registry:
         """Note how many periods in a row a participant has been without violation. It is judged when it would bind."""
         self._book.clean[participant] = periods
 
+    def clean_periods(self) -> dict[str, int]:
+        """Return what was noted so of everybody."""
+        return dict(self._book.clean)
+
+    def restore_clean_periods(self, noted: dict[str, int]) -> None:
+        """Go back to what was noted before."""
+        self._book.clean = noted
+
     def set_members(self, members: Members, index: int, time_ms: int) -> None:
-        """Take over who the members are after an accession or exit; the pledges of who left fall away."""
+        """Take over who the members are after an accession or exit; the pledges of who left fall away.
+
+        SPEC commitments-58: who has left and was to report MUST be one that is silent: its tracks stay.
+        """
         book = self._book
         gone = (book.members.parties | book.members.labs.keys()) - (members.parties | members.labs.keys())
         for participant in sorted(gone):
             for commitment in sorted(book.pledged.get(participant, ())):
                 lifecycle.leave(book, book.standings[commitment], participant, time_ms, index)
         book.members = members
+        book.homes.update(members.labs)
 
     # --- deadlines
 
@@ -270,6 +282,10 @@ class Registry:
     def standings(self) -> Mapping[str, Standing]:
         """Return all commitments by id, in the order in which they were proposed."""
         return self._book.standings
+
+    def pledged_by(self, participant: str) -> list[Standing]:
+        """Return the commitments to which a participant's pledge stands."""
+        return [self._book.standings[ident] for ident in self._book.pledged.get(participant, ())]
 
     def constraints_on(self, lab: str, now_ms: int) -> Constraints:
         """Return what a lab may do at a moment, as far as the log is known.

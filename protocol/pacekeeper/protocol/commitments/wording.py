@@ -9,11 +9,15 @@ Example: format_condition(parse_condition("with sudland+norland,parties>=2")) ==
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.commitments.pledges import Alternatives, Condition
+from pacekeeper.protocol.documents.commitment_model import CapLimits, Growth
+from pacekeeper.protocol.documents.describe import describe_cap, exact_flop
 from pacekeeper.protocol.readings import is_id
+from pacekeeper.protocol.text import count_of
 from pacekeeper.protocol.units import format_percent, parse_percent
 
 _COUNT: Final = re.compile(r"(parties|labs) *>= *([1-9][0-9]{0,3})")
@@ -61,3 +65,22 @@ def format_pledge(alternatives: Alternatives) -> str:
     if not alternatives:
         return "in any case"
     return "if " + " or ".join(format_condition(condition) for condition in alternatives)
+
+
+def format_measure(measure: Growth | CapLimits) -> Iterator[str]:
+    """Yield what windows are held to: a sentence for a growth limit, one for each cap."""
+    if isinstance(measure, CapLimits):
+        yield from (describe_cap(cap).removesuffix(".") for cap in measure.caps)
+        return
+    share, window = format_percent(measure.growth_ppm), count_of(measure.window, "period")
+    carried = [
+        f"up to {format_percent(measure.banking_ppm)} of it is banked" if measure.banking_ppm else "",
+        f"{format_percent(measure.debt_ppm)} of an overrun is owed" if measure.debt_ppm else "",
+    ]
+    yield "; ".join(
+        [
+            f"compute of {window} at most {share} over the {count_of(measure.baseline, 'period')} before, and "
+            f"{exact_flop(measure.floor_gflop)} in any case",
+            *filter(None, carried),
+        ]
+    )

@@ -15,6 +15,7 @@ from typing import Final
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents import checks, values
 from pacekeeper.protocol.documents.blocks import DocumentError, split_document
+from pacekeeper.protocol.documents.checks import MAX_PARTIES
 from pacekeeper.protocol.documents.model import (
     Agreement,
     Calendar,
@@ -61,8 +62,6 @@ METHODS: Final[dict[str, int]] = {
     "framework-count": statements_pb2.METHOD_FRAMEWORK_COUNT,
     "chip-time": statements_pb2.METHOD_CHIP_TIME,
 }
-# Every founder signs entry 0, so the signatures of one envelope bound the parties too.
-MAX_PARTIES: Final = min(limits.MAX_PARTIES, limits.MAX_SIGNATURES)
 MAX_INDETERMINATE: Final = 1_000  # periods
 
 

@@ -6,7 +6,9 @@ Each check yields faults with the line of the term that breaks the rule; they as
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.documents.tables import Table
@@ -14,6 +16,8 @@ from pacekeeper.protocol.documents.tables import Table
 LOG_SUBJECT = "log"  # findings name the log so; no party or lab may
 
 MIN_PERIOD_MS = 1_000
+# Every founder signs entry 0, so the signatures of one envelope bound the parties too.
+MAX_PARTIES: Final = min(limits.MAX_PARTIES, limits.MAX_SIGNATURES)
 
 
 class Tables:
@@ -39,6 +43,22 @@ def check_agreement(agreement: Agreement, tables: list[Table]) -> Iterator[Docum
     yield from _check_names(agreement, lines)
     yield from _check_distinct(_keys(agreement, lines), "key")
     yield from _check_distinct(_pins(agreement, lines), "TLS key")
+
+
+def first_fault(agreement: Agreement) -> DocumentError | None:
+    """Return a rule that an agreement in force breaks, whose terms come from several documents; its line is 0.
+
+    The same rules as of one document, so that no act can lead where no founding could.
+    """
+    counts = (("party", agreement.parties, MAX_PARTIES), ("lab", agreement.labs, limits.MAX_LABS))
+    for name, held, at_most in (*counts, ("cap", agreement.caps, limits.MAX_CAPS)):
+        if len(held) > at_most:
+            return DocumentError(0, f"more than {at_most} of [[{name}]]")
+    tables = [Table(name, 0, repeated=False) for name in ("agreement", "calendar", "timing", "quorum", "log")]
+    for name, held, _ in (*counts, ("cap", agreement.caps, 0)):
+        part = {"verifier": Table("party.verifier", 0, repeated=False)} if name == "party" else {}
+        tables += [Table(name, 0, repeated=True, parts=part) for _ in held]
+    return next(check_agreement(agreement, tables), None)
 
 
 def _check_times(agreement: Agreement, lines: Tables) -> Iterator[DocumentError]:

@@ -7,7 +7,6 @@ from typing import Final
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents import values
 from pacekeeper.protocol.documents.agreement import (
-    MAX_PARTIES,
     read_cap,
     read_lab,
     read_margins,
@@ -16,6 +15,7 @@ from pacekeeper.protocol.documents.agreement import (
     read_resolution,
     read_timing,
 )
+from pacekeeper.protocol.documents.checks import MAX_PARTIES
 from pacekeeper.protocol.documents.commitment_model import (
     Accession,
     Act,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from pacekeeper.protocol.commitments.pledges import Condition, Roll
 from pacekeeper.protocol.documents.blocks import DocumentError
+from pacekeeper.protocol.documents.commitment_keys import check_replacements
 from pacekeeper.protocol.documents.commitment_model import (
     Accession,
     Amendment,
@@ -54,6 +55,7 @@ def check_members(commitment: Commitment, tables: list[Table], members: Members)
     yield from _check_lease(commitment, tables, members)
     yield from _check_act(commitment, tables, members)
     yield from _check_quorum(commitment, tables, members)
+    yield from _check_deciders(commitment, tables, members)
 
 
 def _check_scope(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:
@@ -140,18 +142,15 @@ def _check_act(commitment: Commitment, tables: list[Table], members: Members) ->
                 if table.name in ("party", "lab") and table.values["id"] in members.parties | members.labs.keys():
                     message = f'id: "{table.values["id"]}" is a participant already'
                     yield DocumentError(table.line_of("id"), message)
+                if table.name in ("party", "lab") and table.values["id"] in members.former:
+                    message = f'id: "{table.values["id"]}" was that of a participant that has left; ids are for ever'
+                    yield DocumentError(table.line_of("id"), message)
                 if table.name == "lab" and table.values["party"] not in members.parties | joining:
                     yield DocumentError(table.line_of("party"), f'party: there is no party "{table.values["party"]}"')
         case Exit(party=party) if party not in members.parties:
             yield DocumentError(line_in(tables, "exit", "party"), f'party: there is no party "{party}"')
         case KeyReplacements(keys=replaced):
-            for key, table in zip(replaced, (table for table in tables if table.name == "key"), strict=True):
-                if key.key in members.keys:
-                    yield DocumentError(table.line_of("key"), "key: it is in use, or was; each job has its own")
-                role, holder = table.values["role"], table.values["holder"]
-                known = {"lab": members.labs.keys(), "log": {"log"}}.get(str(role), members.parties)
-                if holder not in known:
-                    yield DocumentError(table.line_of("holder"), f'holder: there is no {role} "{holder}"')
+            yield from check_replacements(commitment, replaced, tables, members, roll_of(commitment, members))
         case _:
             return
 
@@ -172,6 +171,19 @@ def _check_quorum(commitment: Commitment, tables: list[Table], members: Members)
         line = line_in(tables, "quorum", "quorum") if named else line_in(tables, "commitment", "kind")
         message = f"quorum: {q} of the {n} that there would be, {f} of them lying, is none; say in [quorum] which is"
         yield DocumentError(line, message)
+
+
+def _check_deciders(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:
+    # SPEC commitments-56: an accession, exit or amendment MUST ask for as many parties as a quorum of verifiers, by
+    # number or by name; an exit may ask for the party that leaves instead.
+    act, rule = commitment.act, commitment.entry.rule
+    if members.quorum is None or not isinstance(act, Accession | Exit | Amendment):
+        return
+    own = isinstance(act, Exit) and act.party in rule.named
+    if not own and max(rule.parties, len(rule.named & members.parties)) < members.quorum.quorum:
+        alone = ", or the one that leaves, by name" if isinstance(act, Exit) else ""
+        message = f"parties: this is decided by at least a quorum of the parties, {members.quorum.quorum}{alone}"
+        yield DocumentError(line_in(tables, "entry", "parties"), message)
 
 
 def _check_new_keys(

@@ -254,10 +254,11 @@ class Commitment:
 @dataclass(frozen=True, slots=True)
 class Members:
     """Who is a participant of the agreement at a moment: parties, labs with their party, what clocks may differ, every
-    key and TLS pin that has been in use, and the quorum's terms."""
+    key and TLS pin that has been in use, and the quorum's terms. former: ids of parties and labs that have left."""
 
     parties: frozenset[str]
     labs: Mapping[str, str]
     tolerance_ms: int = 0
     keys: frozenset[bytes] = frozenset()
     quorum: Quorum | None = None
+    former: frozenset[str] = frozenset()

@@ -5,11 +5,11 @@ Example: "Quorum 3 of 4 verifiers: tolerates 1 liar and 1 absence."
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from pacekeeper.protocol.documents.agreement import METHODS
-from pacekeeper.protocol.documents.model import Agreement, Cap
+from pacekeeper.protocol.documents.model import Agreement, Cap, Quorum, Timing
 from pacekeeper.protocol.text import count_of, printable
 from pacekeeper.protocol.units import FLOP_PER_UNIT, format_duration, format_percent, format_time
 
@@ -24,11 +24,40 @@ def describe_agreement(agreement: Agreement) -> list[str]:
         *_who(agreement),
         _quorum(agreement),
         *_when(agreement),
-        *(_cap(cap) for cap in agreement.caps),
-        _margins(agreement),
+        *(describe_cap(cap) for cap in agreement.caps),
+        _margins(agreement.margins),
         f"A cap that the margins leave undecided for {count_of(agreement.indeterminate_periods, 'period')} "
         "counts as exceeded.",
     ]
+
+
+def describe_terms(
+    *,
+    quorum: Quorum | None = None,
+    timing: Timing | None = None,
+    margins: Mapping[int, int] | None = None,
+    indeterminate_periods: int | None = None,
+    caps: Iterable[Cap] | None = None,
+) -> Iterator[str]:
+    """Yield what new terms say, one sentence each without full stop; None where nothing is new.
+
+    A quorum's number of verifiers is not looked at: of an act's, it is known only once the act is done.
+    """
+    if quorum is not None:
+        liars = count_of(quorum.liars, "liar")
+        yield f"the quorum is {quorum.quorum} cosignatures, and {liars} may be among the verifiers"
+    if timing is not None:
+        yield (
+            f"the log ticks every {format_duration(timing.tick_ms)}, clocks may differ by "
+            f"{format_duration(timing.tolerance_ms)}, and an entry may stay unwitnessed for "
+            f"{format_duration(timing.unwitnessed_ms)}"
+        )
+    if margins is not None:
+        yield _margins(margins).removesuffix(".").replace("Methods", "methods", 1)
+    if indeterminate_periods is not None:
+        yield f"what the margins leave undecided for {count_of(indeterminate_periods, 'period')} counts as exceeded"
+    if caps is not None:
+        yield from (describe_cap(cap).removesuffix(".").replace("Cap", "cap", 1) for cap in caps)
 
 
 def exact_flop(gflop: int) -> str:
@@ -73,7 +102,8 @@ def _when(agreement: Agreement) -> Iterator[str]:
     )
 
 
-def _cap(cap: Cap) -> str:
+def describe_cap(cap: Cap) -> str:
+    """Say in a sentence what a cap allows, and whom."""
     what = {
         "run": "each run with its ancestors",
         "lab": f"each lab in {count_of(cap.window, 'period')} together",
@@ -83,9 +113,9 @@ def _cap(cap: Cap) -> str:
     return f"Cap {cap.id}: {what} may use {exact_flop(cap.limit)}{whom}."
 
 
-def _margins(agreement: Agreement) -> str:
+def _margins(margins: Mapping[int, int]) -> str:
     names = {method: name for name, method in METHODS.items()}
-    parts = [f"{names[method]} {format_percent(ppm)}" for method, ppm in agreement.margins.items()]
+    parts = [f"{names[method]} {format_percent(ppm)}" for method, ppm in margins.items()]
     return f"Methods admitted, each with the widest margin it may state: {_listed(parts)}."
 
 

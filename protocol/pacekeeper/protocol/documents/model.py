@@ -66,6 +66,11 @@ class Party:
     key: bytes
     verifier: VerifierTerms
 
+    def all_keys(self) -> tuple[bytes, ...]:
+        """Return every key and TLS pin of the party and its verifier."""
+        verifier = self.verifier
+        return self.key, verifier.statement_key, verifier.cosign_key.public_key, verifier.tls_spki
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -76,6 +81,10 @@ class Lab:
     party: str
     key: bytes
     tls_spki: bytes
+
+    def all_keys(self) -> tuple[bytes, ...]:
+        """Return every key and TLS pin of the lab."""
+        return self.key, self.tls_spki
 
 
 @dataclass(frozen=True)

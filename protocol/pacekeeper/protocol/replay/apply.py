@@ -19,7 +19,7 @@ from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.envelope import Signed, identity, pae, read_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.readings import AttestationReading
-from pacekeeper.protocol.replay import chain, commitments, declarations
+from pacekeeper.protocol.replay import chain, commitments, declarations, key_life
 from pacekeeper.protocol.replay.deadlines import advance
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import FindingEntry, State, Verify
@@ -201,6 +201,9 @@ def _authorise(state: State, signed: Signed, statement: Message, verify: Verify)
         raise Refused(Code.UNKNOWN_PAYLOAD_TYPE, f"rules version {version} has no {statement.DESCRIPTOR.name}")
     if statement.agreement != state.agreement.fingerprint:  # type: ignore[attr-defined]
         raise Refused(Code.WRONG_AGREEMENT, "the statement names another agreement")
+    if isinstance(statement, pb.KeyRotation):
+        key_life.authorise_rotation(state, signed, statement, verify)
+        return rule.effect
     owner = getattr(statement, rule.owner_field) if rule.owner_field else rule.role
     _check_signer(state, signed, rule, owner, verify)
     return rule.effect
@@ -209,9 +212,9 @@ def _authorise(state: State, signed: Signed, statement: Message, verify: Verify)
 def _check_signer(state: State, signed: Signed, rule: Rule, owner: str, verify: Verify) -> None:
     signatures = signed.signatures
     key_id, signature = signatures[0]
-    authority = state.keyring.get(key_id)
+    authority = state.keyring.get(key_id) or key_life.outgoing(state, key_id)
     if authority is None:
-        raise Refused(Code.UNKNOWN_SIGNER, "signed by a key that the agreement does not have")
+        raise key_life.not_in_force(state, key_id)
     if len(signatures) != 1:
         raise Refused(Code.WRONG_ROLE, "this statement takes exactly one signature")
     if authority.owner != owner or (
@@ -260,7 +263,8 @@ _SPEAK_FOR: Final[dict[str, tuple[str, ...]]] = {"participant": ("party", "lab")
 class Rule(NamedTuple):
     """Who signs a statement, and what it does.
 
-    role: the key's, or "participant" for a party's or lab's, "reporter" for a verifier's or lab's. owner_field names
+    role: the key's, or "participant" for a party's or lab's, "reporter" for a verifier's or lab's, "holder" for that of
+    whoever rotates a key (key_life). owner_field names
     whom it speaks for; "" where the role has one key.
     """
 
@@ -289,7 +293,9 @@ _RULES_2: Final[dict[type[Message], Rule]] = _RULES_1 | {
     pb.IndicatorReport: Rule("reporter", "reporter", commitments.apply_report),
 }
 
-_RULES_3: Final[dict[type[Message], Rule]] = {**_RULES_2}
+_RULES_3: Final[dict[type[Message], Rule]] = _RULES_2 | {
+    pb.KeyRotation: Rule("holder", "holder", key_life.apply_rotation),  # of any role; two signatures
+}
 
 # SPEC replay-9: an agreement's rules version MUST choose the rules of its replay. Old versions stay for ever.
 _RULES: Final[dict[int, dict[type[Message], Rule]]] = {1: _RULES_1, 2: _RULES_2, 3: _RULES_3}

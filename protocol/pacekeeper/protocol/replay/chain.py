@@ -18,6 +18,7 @@ from pacekeeper.protocol.replay.caps import judge_runs, judge_windows
 from pacekeeper.protocol.replay.conduct import judge_conduct
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.labs import Account, LabState
+from pacekeeper.protocol.replay.measures import forget_measures, judge_measures
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.protocol.units import PPM
 from pacekeeper.v1 import statements_pb2 as pb
@@ -44,8 +45,8 @@ def apply_attestation(
         if period > lab.next_period:
             raise Refused(Code.PERIOD_SKIPPED, f"period {lab.next_period} has neither attestation nor gap")
         raise Refused(Code.PERIOD_TAKEN, f"period {period} is accounted for; a correction mends it")
-    _check_over(state, period)
-    account, changes = _make_account(state, lab, said, statement_id)
+    _check_over(state, lab, period)
+    account, changes = _make_account(state, lab, link, said, statement_id)
     # Nothing is refused from here on.
     _extend_chain(lab, link, statement_id, state.size)
     if in_order:
@@ -62,7 +63,9 @@ def apply_attestation(
         lab.missing.discard(period)
     lab.accounts[period] = account
     _count(state, lab, period, changes, (account.low, account.high), found)
-    judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+    if state.commitments.standings():
+        judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+        judge_measures(state, lab, period, account, None, changes, found)
     _forget(state, lab)
 
 
@@ -75,7 +78,7 @@ def apply_gap(state: State, statement: pb.Gap, statement_id: bytes, _found: list
     if first != lab.next_period:
         code = Code.PERIOD_SKIPPED if first > lab.next_period else Code.PERIOD_TAKEN
         raise Refused(code, f"the next period is {lab.next_period}, the gap begins with {first}")
-    _check_over(state, last)
+    _check_over(state, lab, last)
     _extend_chain(lab, link, statement_id, state.size)
     lab.gaps.update(range(first, last + 1))
     lab.next_period = last + 1
@@ -99,7 +102,7 @@ def apply_correction(
     # SPEC chain-6: a correction MUST name the account in force of a period that is still open.
     if not closed and (old is None or old.id != statement.corrects):
         raise Refused(Code.BAD_CORRECTION, f"that is not the account in force of period {period}")
-    account, changes = _make_account(state, lab, said, statement_id)
+    account, changes = _make_account(state, lab, link, said, statement_id)
     _extend_chain(lab, link, statement_id, state.size)
     if closed or old is None:
         lab.expired += 1
@@ -116,7 +119,9 @@ def apply_correction(
         change[run.name] = (run, low - bounds.low, high - bounds.high)
     net = [change[name] for name in sorted(change)]
     _count(state, lab, period, net, (account.low - old.low, account.high - old.high), found)
-    judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+    if state.commitments.standings():
+        judge_conduct(state, lab, period, said.splits, changes, said.parts, found)
+        judge_measures(state, lab, period, account, old, net, found)
 
 
 def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
@@ -135,10 +140,20 @@ def _check_link(state: State, lab: LabState, link: LinkReading) -> None:
     raise Refused(Code.BAD_AS_OF, f"as_of is not between {lab.as_of} and {state.size}")
 
 
-def _check_over(state: State, period: int) -> None:
+def _check_over(state: State, lab: LabState, period: int) -> None:
+    check_owed(lab, period)
     # SPEC chain-7: a period MUST be over by log time plus the agreement's tolerance before it is accounted for.
     if state.agreement.period_end_ms(period) > state.last_time_ms + state.agreement.timing.tolerance_ms:
         raise Refused(Code.PERIOD_NOT_OVER, f"period {period} is not over")
+
+
+def check_owed(lab: LabState, period: int) -> None:
+    """Refuse what a lab says of a period that began after it had left.
+
+    SPEC commitments-49: a lab that has left MUST owe the accounts of the periods that had begun by then, and no later.
+    """
+    if not lab.owes(period):
+        raise Refused(Code.NOT_OWED, f"lab {lab.id} left in period {lab.last_period} and gives no account of {period}")
 
 
 def _extend_chain(lab: LabState, link: LinkReading, statement_id: bytes, index: int) -> None:
@@ -147,28 +162,44 @@ def _extend_chain(lab: LabState, link: LinkReading, statement_id: bytes, index: 
     lab.last_index = index
 
 
-def check_margins(state: State, margins: Mapping[int, int]) -> None:
+def check_margins(state: State, margins: Mapping[int, int], period: int, as_of: int | None = None) -> None:
     """Refuse a method that the agreement does not admit, or a margin that it does not.
 
     SPEC compute-8: a margin MUST be within what the agreement allows for its method.
+    SPEC commitments-54: margins amended since the statement's as_of, or since its period began, MUST be those that held
+    before as well, until the period of the amendment is closed; what is about a closed period counts for nothing.
     """
     allowed = state.agreement.margins
     for method, margin_ppm in margins.items():
         if margin_ppm > allowed.get(method, -1):
-            raise Refused(Code.MARGIN_TOO_WIDE, "the agreement does not allow that margin for that method")
+            break
+    else:
+        return
+    if state.agreement.rules_version > 2 and state.is_closed(period):
+        return
+    if any(_within(margins, allowed) for allowed in state.margins_for(period, as_of)):
+        return
+    raise Refused(Code.MARGIN_TOO_WIDE, "the agreement does not allow that margin for that method")
+
+
+def _within(margins: Mapping[int, int], allowed: Mapping[int, int]) -> bool:
+    return all(margin_ppm <= allowed.get(method, -1) for method, margin_ppm in margins.items())
 
 
 _Changes = list[tuple[Run, int, int]]  # runs with what is added to their lower and upper bound
 
 
-def _make_account(state: State, lab: LabState, said: Reading, statement_id: bytes) -> tuple[Account, _Changes]:
+def _make_account(
+    state: State, lab: LabState, link: LinkReading, said: Reading, statement_id: bytes
+) -> tuple[Account, _Changes]:
     """Return the account of a period, and what its runs get by it."""
     _, figures, margins, used_ms, training_ms, figures_ms, chips, splits, _ = said
     agreement = state.agreement
     # Accounts that are read by a layout share the margins of the one that it was made of.
     if lab.margins is not margins or lab.margins_under is not agreement:
-        check_margins(state, margins)
-        lab.margins, lab.margins_under = margins, agreement
+        check_margins(state, margins, said.period, link.as_of)
+        if _within(margins, agreement.margins):  # and not only by what held before
+            lab.margins, lab.margins_under = margins, agreement
     period_ms = agreement.calendar.period_ms
     if splits and splits[-1] >= period_ms:
         raise Refused(Code.BAD_FIELD, "an account is split outside its period")
@@ -239,6 +270,9 @@ def _forget(state: State, lab: LabState) -> None:
     closed = list(takewhile(state.is_closed, accounts))
     if closed:
         for period in closed:
-            del accounts[period]
+            account = accounts.pop(period)
+            if state.kept_periods:
+                lab.least[period], lab.most[period] = account.low, account.high
         for watch in state.watches[lab.id]:
             watch.window.forget_before(max(closed))
+        forget_measures(state, lab, max(closed))

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pacekeeper.protocol import limits
+from pacekeeper.protocol.commitments.entry import entry_ms
 from pacekeeper.protocol.commitments.lifecycle import PLEDGES
 from pacekeeper.protocol.commitments.standing import Standing
 from pacekeeper.protocol.commitments.statements import read_alternatives, read_report
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment import compile_commitment
+from pacekeeper.protocol.documents.commitment_model import CapLimits, Growth
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay import acts
+from pacekeeper.protocol.replay import acts, membership
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
@@ -36,6 +39,9 @@ def apply_commitment(
     version = state.agreement.rules_version
     if terms.kind not in acts.KINDS[version]:
         raise Refused(Code.BAD_COMMITMENT, f"rules version {version} does not judge or perform {terms.kind}")
+    if terms.act is not None:
+        acts.outcome_of(state, terms.act)
+        membership.check_notice(state, terms, state.last_time_ms, entry_ms(terms.entry, state.last_time_ms))
     state.commitments.propose(terms, statement.proposer, state.size, state.last_time_ms)
     follow_up(state)
 
@@ -49,16 +55,36 @@ def apply_pledge(state: State, statement: pb.Pledge, _id: bytes, _found: list[Vi
     standing = registry.standing(statement.commitment)
     if statement.digest != standing.terms.digest:
         raise Refused(Code.BAD_COMMITMENT, f'"{statement.commitment}" has another document than the one pledged to')
+    _check_windowed(state, standing, statement.participant)
+    told = registry.clean_periods()
     _tell_clean_periods(state, standing, [*standing.pledges, statement.participant])
-    registry.pledge(
-        statement.participant,
-        statement.commitment,
-        read_alternatives(statement),
-        state.size,
-        state.last_time_ms,
-        round_number=statement.round,
-    )
+    try:
+        registry.pledge(
+            statement.participant,
+            statement.commitment,
+            read_alternatives(statement),
+            state.size,
+            state.last_time_ms,
+            round_number=statement.round,
+        )
+    except Refused:
+        registry.restore_clean_periods(told)  # SPEC replay-11: a refusal MUST have no effect, on a log as on a replay
+        raise
     follow_up(state)
+
+
+def _check_windowed(state: State, standing: Standing, participant: str) -> None:
+    """SPEC commitments-69: nobody MUST have pledged to more growth limits and caps than each figure is judged under."""
+    if _is_windowed(standing):
+        known = [other for other in state.commitments.pledged_by(participant) if _is_windowed(other)]
+        if len(known) >= limits.MAX_WINDOWED:
+            raise Refused(
+                Code.TOO_LARGE, f'"{participant}" has pledged to {limits.MAX_WINDOWED} growth limits and caps'
+            )
+
+
+def _is_windowed(standing: Standing) -> bool:
+    return isinstance(standing.terms.measure, CapLimits | Growth)
 
 
 def apply_withdrawal(
@@ -109,14 +135,20 @@ def follow_up(state: State) -> None:
     """Do the acts whose time has come, and put the deadlines that the registry has come to need into the queue.
 
     SPEC commitments-46: an act that cannot be done any more when its time comes MUST have no effect, and be shown so.
+    SPEC commitments-59: acts of one time MUST be done in the order of their commitments' ids, as their deadlines fire.
     """
     registry = state.commitments
     while performed := registry.performed():
         for act in performed:
+            standing = registry.standing(act.commitment)
+            assert standing.met_ms is not None
             try:
+                membership.check_notice(state, standing.terms, standing.met_ms, act.time_ms)
                 acts.perform(state, act.act, act.time_ms, act.index)
             except Refused:
                 registry.undone(act)
+            else:
+                state.acts.append(act)
     for deadline in registry.deadlines():
         state.push_deadline(deadline.kind, deadline.subject, 0, deadline.time_ms)
 

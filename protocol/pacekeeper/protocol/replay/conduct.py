@@ -17,13 +17,13 @@ from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.documents.commitment_model import Exemption, Pause, SlowDown
 from pacekeeper.protocol.replay import commitments
+from pacekeeper.protocol.replay.commitment_caps import BREACH, is_exceeded
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.judgements import Conduct
 from pacekeeper.protocol.replay.labs import LabState
 from pacekeeper.protocol.replay.state import State
 
 _UNDECIDED: Final = "conduct "
-_BREACH: Final = "breach "
 _TRAINING: Final = "training"
 
 
@@ -51,8 +51,6 @@ def judge_conduct(
     figures: run, lower and upper bound of each figure; parts: the part that each is about, none where there are no
     splits.
     """
-    if not state.commitments.standings():
-        return
     start_ms, end_ms = state.agreement.period_start_ms(period), state.agreement.period_end_ms(period)
     spans = state.commitments.spans(lab.id, start_ms, end_ms)
     if not spans:
@@ -63,7 +61,8 @@ def judge_conduct(
         for (run, low, high), part in zip(figures, parts or [0] * len(figures), strict=True)
     ]
     for span in spans:
-        _judge_span(state, lab, period, span, end_ms, pieces, found)
+        if isinstance(span.measure, Pause | SlowDown):
+            _judge_span(state, lab, period, span, end_ms, pieces, found)
 
 
 def _judge_span(
@@ -153,7 +152,7 @@ def _convict(
     kind = ViolationKind.PAUSE if isinstance(span.measure, Pause) else ViolationKind.RATE
     index, time_ms, sources = state.size, state.last_time_ms, tuple(sorted(runs))
     found.append(Violation(kind, lab.id, period, index, time_ms, span.commitment, allowed, bounds, sources))
-    state.push_deadline(_BREACH + span.commitment, lab.id, period, state.agreement.fill_in_ms(period))
+    state.push_deadline(BREACH + span.commitment, lab.id, period, state.agreement.fill_in_ms(period))
 
 
 def _leave_undecided(state: State, lab: LabState, period: int, span: Span, conduct: Conduct) -> None:
@@ -169,10 +168,12 @@ def fall_due(
     state: State, kind: str, subject: str, period: int, due_ms: int, index: int, found: list[Violation]
 ) -> None:
     """A matter left undecided is over, or a breach is established."""
-    if kind.startswith(_BREACH):
-        commitment = kind.removeprefix(_BREACH)
+    if kind.startswith(BREACH):
+        commitment = kind.removeprefix(BREACH)
         # SPEC conduct-5: a breach MUST be established when its period closes, unless the account in force clears it.
-        if period in state.conduct[commitment, subject].exceeding:
+        conduct = state.conduct.get((commitment, subject))
+        stands = is_exceeded(state, commitment, subject, period) if conduct is None else period in conduct.exceeding
+        if stands:
             state.commitments.breach(subject, index, due_ms, commitment)
             commitments.follow_up(state)
         return

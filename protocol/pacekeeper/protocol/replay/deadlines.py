@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 
 from pacekeeper.protocol.compute.calendar import Silence, shift_by_silence
-from pacekeeper.protocol.replay import commitments, conduct
+from pacekeeper.protocol.replay import commitments, conduct, growth, membership
 from pacekeeper.protocol.replay.caps import resolve
 from pacekeeper.protocol.replay.facts import Violation, ViolationKind
 from pacekeeper.protocol.replay.state import State
@@ -32,8 +32,12 @@ def advance(state: State, time_ms: int, index: int, found: list[Violation]) -> N
             _account_due(state, subject, period, due_ms, index, found)
         elif kind.startswith("resolve "):
             resolve(state, kind.removeprefix("resolve "), subject, period, due_ms, index, found)
+        elif kind == membership.FORGET:
+            membership.forget(state, subject, period, due_ms)
         elif kind.startswith("commitment-"):
             commitments.fire(state, kind, subject, due_ms, index)
+        elif kind.startswith(growth.CLOSE):
+            growth.close_window(state, kind.removeprefix(growth.CLOSE), subject, period, due_ms, index, found)
         else:
             conduct.fall_due(state, kind, subject, period, due_ms, index, found)
 
@@ -49,6 +53,8 @@ def _note_silence(state: State, silence: Silence) -> None:
 def _account_due(state: State, subject: str, period: int, due_ms: int, index: int, found: list[Violation]) -> None:
     """SPEC replay-5: a period without an account at its deadline MUST become a violation, gap or no gap."""
     lab = state.labs[subject]
+    if not lab.owes(period):
+        return
     if period not in lab.accounts:
         lab.missing.add(period)
         found.append(Violation(ViolationKind.PERIOD_MISSING, subject, period, index, due_ms))

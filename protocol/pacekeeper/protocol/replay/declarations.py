@@ -8,7 +8,8 @@ from pacekeeper.protocol.compute.lineage import Record, Run
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.readings import RecordReading
 from pacekeeper.protocol.replay.caps import judge_runs
-from pacekeeper.protocol.replay.chain import check_margins
+from pacekeeper.protocol.replay.chain import check_margins, check_owed
+from pacekeeper.protocol.replay.commitment_caps import judge_linked
 from pacekeeper.protocol.replay.facts import Violation
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.v1 import statements_pb2 as pb
@@ -49,17 +50,19 @@ def apply_record(
 
     SPEC lineage-2: a run's records MUST go up in steps and never down in compute, and never below its account.
     """
-    run = state.labs[statement.lab].runs.get(statement.run)
+    lab = state.labs[statement.lab]
+    run = lab.runs.get(statement.run)
     if run is None:
         raise Refused(Code.UNKNOWN_RUN, f'lab {statement.lab} has not declared run "{statement.run}"')
     if len(run.records) >= limits.MAX_CHECKPOINTS_PER_RUN:
         raise Refused(Code.TOO_LARGE, f"run has {limits.MAX_CHECKPOINTS_PER_RUN} checkpoint records")
     period = statement.period
+    check_owed(lab, period)
     if period > state.agreement.period_of(state.last_time_ms + state.agreement.timing.tolerance_ms):
         raise Refused(Code.PERIOD_NOT_OVER, f"period {period} has not begun")
     if state.is_closed(period):
         raise Refused(Code.PERIOD_CLOSED, f"period {period} takes no checkpoint record any more")
-    check_margins(state, reading.margins)
+    check_margins(state, reading.margins, period)
     own = interval(reading.amount, reading.margin_ppm)
     if own.high < state.attested_before(run, period).low:
         raise Refused(Code.CHECKPOINT_REGRESSES, "the record is below what was attested for the periods before it")
@@ -72,3 +75,4 @@ def apply_record(
     if linked:
         touched = [child for child in state.lineage.descendants(linked) if child.own.high > 0]
         judge_runs(state, touched, period, found)
+        judge_linked(state, touched, period, found)

@@ -19,6 +19,8 @@ class ViolationKind(StrEnum):
     UNRESOLVED = "cap-unresolved"  # an interval around a cap was not narrowed in time
     PAUSE = "pause-breached"  # a run above a pause's limit trained on while the pause held
     RATE = "rate-exceeded"  # a lab trained faster than a slow-down allows
+    GROWTH = "growth-exceeded"  # a lab used more in a window than a growth limit allows
+    GROWTH_UNRESOLVED = "growth-unresolved"  # an interval around a growth limit, not narrowed before its window closed
     UNSPLIT = "constraint-unresolved"  # compute across a constraint's boundary was not split in time
     UNDERSTATED = "checkpoint-understated"  # a checkpoint record below what was attested for the time before it
 

@@ -19,7 +19,8 @@ class Account:
     """The account of a period in force: the statement's identity and leaf index, and the bounds of all compute in it.
 
     figures: (run's name within the lab, amount, margin) as stated. Kept as read: there are many accounts, and only a
-    correction or a checkpoint record looks at their figures again.
+    correction or a checkpoint record looks at their figures again. under: the growth limits and caps by commitment
+    whose windows it counts in, as (commitment, lab or party); a correction of it counts in the same.
     """
 
     id: bytes
@@ -27,6 +28,7 @@ class Account:
     figures: list[tuple[str, int, int]]
     low: int
     high: int
+    under: tuple[tuple[str, str], ...] = ()
 
     def bounds(self) -> dict[str, Bounds]:
         """Return the interval of each run."""
@@ -44,15 +46,19 @@ class LabState:
     first period with neither attestation nor gap. expired: statements that came after their period closed. accounts:
     period -> account in force, for periods that can still be corrected. gaps: periods declared as gaps and not filled.
     missing: periods that had no account at their deadline and have none yet. due_period: the period whose deadline is
-    waiting. sizes: of attestations that were read in full lately -> whether it is worth learning the layout of another.
-    layouts: size -> how an attestation of that size is read without parsing it. margins, margins_under: those of its
-    last account, and the agreement that was found to allow them. The last four change nothing but a replay's speed.
+    waiting. last_period: the last whose account it owes, once its party has left the agreement. least, most: period ->
+    bounds of all compute in a closed one, as far back as a growth limit may look (two, since numbers are nothing that
+    the garbage collector looks at). sizes: of attestations that were read in full lately -> whether it is worth
+    learning the layout of another. layouts: size -> how an attestation of that size is read without parsing it.
+    margins, margins_under: those of its last account, and the agreement whose limits they are within. The last four
+    change nothing but a replay's speed.
     """
 
     id: str
     party: str
     next_period: int
     due_period: int
+    last_period: int | None = None
     sequence: int = 0
     head: bytes = b""
     as_of: int = 0
@@ -65,6 +71,8 @@ class LabState:
     accounts: dict[int, Account] = field(default_factory=dict)
     gaps: set[int] = field(default_factory=set)
     missing: set[int] = field(default_factory=set)
+    least: dict[int, int] = field(default_factory=dict)
+    most: dict[int, int] = field(default_factory=dict)
     sizes: dict[int, bool] = field(default_factory=dict)
     layouts: dict[int, Layout] = field(default_factory=dict)
     margins: dict[int, int] | None = None
@@ -88,3 +96,15 @@ class LabState:
                 self.sizes[size] = False
             else:
                 self.layouts[size] = layout
+
+    def owes(self, period: int) -> bool:
+        """Whether the account of a period is one that it gives."""
+        return self.last_period is None or period <= self.last_period
+
+    def total(self, period: int) -> Bounds | None:
+        """Return the bounds of all compute in a period; None if it has no account, or one too old to matter."""
+        account = self.accounts.get(period)
+        if account is not None:
+            return Bounds(account.low, account.high)
+        low = self.least.get(period)
+        return None if low is None else Bounds(low, self.most[period])

@@ -9,22 +9,26 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from pacekeeper.protocol.commitments.book import Performed
 from pacekeeper.protocol.commitments.registry import Registry
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
 from pacekeeper.protocol.compute.calendar import Silences
 from pacekeeper.protocol.compute.lineage import Lineage, Run
-from pacekeeper.protocol.compute.window import SlidingWindow
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.documents.commitment_model import Members
+from pacekeeper.protocol.documents.model import Lab, Party
+from pacekeeper.protocol.documents.values import MAX_WINDOW
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.keys import key_id
-from pacekeeper.protocol.replay.facts import Violation, ViolationKind, VoidEntry
-from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, Watch
+from pacekeeper.protocol.replay.facts import Violation, VoidEntry
+from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, Course, RunCap, Watch
 from pacekeeper.protocol.replay.labs import LabState
+from pacekeeper.protocol.replay.terms import describe_keys, describe_terms
+from pacekeeper.protocol.replay.watches import watches_of
 from pacekeeper.v1 import statements_pb2 as pb
 
 Verify = Callable[[bytes, bytes, bytes], bool]
@@ -41,11 +45,31 @@ class Authority(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """A key that another took the place of: whose it was, its epoch, the entry and log time of that, and whether the
+    parties replaced it, rather than its holder."""
+
+    authority: Authority
+    epoch: int
+    index: int
+    time_ms: int
+    replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FindingEntry:
     """A finding on the log."""
 
     index: int
     statement: pb.Finding
+
+
+class SupersededMargins(NamedTuple):
+    """Margins that held until an amendment: the entry that brought it out, by index, and the period of that time."""
+
+    amended_at: int
+    period: int
+    margins: Mapping[int, int]
 
 
 class Projection(NamedTuple):
@@ -64,7 +88,11 @@ class State:
         self.size = 0
         self.founded_ms = founded_ms
         self.last_time_ms = founded_ms
-        self.keyring: dict[bytes, Authority] = dict(_authorities(agreement))
+        self.keyring: dict[bytes, Authority] = authorities_of(agreement.parties, agreement.labs)
+        self.keyring[key_id(agreement.log.statement_key)] = Authority("log", "log", agreement.log.statement_key)
+        self.former_keys: dict[bytes, Authority] = {}  # of parties, verifiers and labs that have left
+        self.epochs: dict[tuple[str, str], int] = {}  # (role, holder) -> the present key's, where above 1
+        self.retired: dict[bytes, Retired] = {}  # key id -> whose it was, in the order of their retirement
         self.lineage = Lineage()
         self.violations: list[Violation] = []
         self.voids: list[VoidEntry] = []
@@ -75,15 +103,25 @@ class State:
         self.understated: set[int] = set()  # leaf indices of checkpoint records that were found understated
         self.ticks = 0
         self.members = members_of(agreement)
+        self.acts: list[Performed] = []  # what was done to the agreement, in order
+        self.joined: dict[str, int] = {}  # who has acceded -> the first period of theirs that counts
         self.commitments = Registry(self.members)
         self.unclean: dict[str, int] = {}  # participant -> the period after the last one with a violation of its
         self.conduct: dict[tuple[str, str], Conduct] = {}  # (commitment, subject) -> what was attested under it
         first = max(0, agreement.period_of(founded_ms))
         self.first_period = first
         self.labs = {lab.id: LabState(lab.id, lab.party, first, first) for lab in agreement.labs}
-        self.run_caps = [cap for cap in agreement.caps if cap.kind == "run"]
-        self.watches = _watches(agreement)
+        self.run_caps = [RunCap(cap.id, cap) for cap in agreement.caps if cap.kind == "run"]
+        self.cap_ids = {cap.id for cap in agreement.caps}  # that there are or ever were
+        self.superseded_margins: list[SupersededMargins] = []
+        self.watches = watches_of(agreement, 0, {})
         self.cap_status: dict[tuple[str, str], CapStatus] = {}
+        # Caps by commitment, by (commitment/cap, subject); what runs did under them, by (commitment/cap, run); the
+        # windows of each lab under growth limits, by commitment; how many closed periods a lab's totals go back.
+        self.commitment_watches: dict[tuple[str, str], Watch] = {}
+        self.capped_runs: dict[tuple[str, str], Bounds] = {}
+        self.courses: dict[str, dict[str, Course]] = {}
+        self.kept_periods = 2 * MAX_WINDOW if agreement.rules_version > 2 else 0
         self.deadlines: list[tuple[int, str, str, int]] = []
         for lab in self.labs.values():
             self.push_deadline("account", lab.id, first, agreement.due_ms(first))
@@ -91,6 +129,10 @@ class State:
     def push_deadline(self, kind: str, subject: str, period: int, base_ms: int) -> None:
         """Schedule a deadline, moved by every silence that it falls into."""
         heapq.heappush(self.deadlines, (self.silences.shift(base_ms), kind, subject, period))
+
+    def next_period(self, time_ms: int) -> int:
+        """The first period that begins after a time."""
+        return max(0, self.agreement.period_of(time_ms) + 1)
 
     def due_ms(self, period: int) -> int:
         """When the account of a period is due, silences so far included."""
@@ -104,6 +146,15 @@ class State:
         closes_ms = self.agreement.fill_in_ms(period)
         # A silence only ever moves it on, so most periods are open without a look at any.
         return self.last_time_ms > closes_ms and self.last_time_ms > self.silences.shift(closes_ms)
+
+    def margins_for(self, period: int, as_of: int | None = None) -> Iterator[Mapping[int, int]]:
+        """Each set of margins that a figure about a period may keep to: those in force, then those that were amended
+        after the tree that it cites, or since the period began, as long as the period of the amendment is open."""
+        yield self.agreement.margins
+        for old in self.superseded_margins:
+            unseen = period <= old.period or (as_of is not None and as_of <= old.amended_at)
+            if unseen and not self.is_closed(old.period):
+                yield old.margins
 
     def convict(self, found: list[Violation]) -> None:
         """Record violations that an entry brought out."""
@@ -119,7 +170,7 @@ class State:
         labs = [own] if own else [lab for lab in self.labs.values() if lab.party == participant]
         due = min((lab.due_period for lab in labs), default=self.agreement.period_of(self.last_time_ms))
         since = max((self.unclean.get(who, 0) for who in (participant, *(lab.id for lab in labs))), default=0)
-        return max(0, due - max(since, self.first_period))
+        return max(0, due - max(since, self.joined.get(participant, self.first_period)))
 
     def attested_before(self, run: Run, period: int) -> Bounds:
         """What was attested for a run in the periods before one that is not closed yet."""
@@ -144,7 +195,7 @@ class State:
         overdue: list[tuple[str, int, int]] = []
         for lab in self.labs.values():
             period = lab.due_period
-            while (due := self.due_ms(period)) <= now_ms and len(overdue) < 10_000:
+            while lab.owes(period) and (due := self.due_ms(period)) <= now_ms and len(overdue) < 10_000:
                 if period not in lab.accounts:
                     overdue.append((lab.id, period, due))
                 period += 1
@@ -198,7 +249,7 @@ class State:
                     status.outcome,
                     status.since,
                     list(status.bounds),
-                    [[matter, *undecided] for matter, undecided in sorted(status.undecided.items())],
+                    [[matter, found.since, found.bounds] for matter, found in sorted(status.undecided.items())],
                     sorted(status.exceeded),
                     sorted(status.unresolved),
                 ]
@@ -213,6 +264,9 @@ class State:
             "silences": [list(silence) for silence in self.silences],
             "deadlines": sorted(self.deadlines),
             **({"commitments": self._describe_commitments()} if self.agreement.rules_version > 1 else {}),
+            **(
+                {"terms": describe_terms(self), "keys": describe_keys(self)} if self.agreement.rules_version > 2 else {}
+            ),
         }
 
     def _describe_commitments(self) -> dict[str, object]:
@@ -227,43 +281,50 @@ class State:
                 ]
                 for (commitment, subject), conduct in sorted(self.conduct.items())
             },
+            **(self._describe_measures() if self.agreement.rules_version > 2 else {}),
+        }
+
+    def _describe_measures(self) -> dict[str, object]:
+        return {
+            "capped_runs": {f"{cap} {run}": list(used) for (cap, run), used in sorted(self.capped_runs.items())},
+            "growth": {
+                f"{commitment} {lab}": [
+                    course.first,
+                    list(course.carried),
+                    sorted(course.used.items()),
+                    sorted(course.discounted.items()),
+                    sorted(course.waiting),
+                    sorted(course.convicted),
+                    [sorted(course.spent.items()), course.spent_before],
+                ]
+                for lab, courses in sorted(self.courses.items())
+                for commitment, course in sorted(courses.items())
+            },
         }
 
 
-def members_of(agreement: Agreement) -> Members:
-    """Return who the members of an agreement are at its founding, with every key that is in use."""
+def members_of(agreement: Agreement, before: Members | None = None) -> Members:
+    """Return who the members of an agreement are, with every key that is in use.
+
+    before: who they were until now. Keys and ids that have been in use stay known for ever.
+    """
     keys = {agreement.log.statement_key, agreement.log.tls_spki, agreement.log.key.public_key}
-    for party in agreement.parties:
-        verifier = party.verifier
-        keys |= {party.key, verifier.statement_key, verifier.cosign_key.public_key, verifier.tls_spki}
-    for lab in agreement.labs:
-        keys |= {lab.key, lab.tls_spki}
-    return Members(
-        frozenset(party.id for party in agreement.parties),
-        {lab.id: lab.party for lab in agreement.labs},
-        agreement.timing.tolerance_ms,
-        frozenset(keys),
-    )
+    keys |= {key for party in agreement.parties for key in party.all_keys()}
+    keys |= {key for lab in agreement.labs for key in lab.all_keys()}
+    parties = frozenset(party.id for party in agreement.parties)
+    labs = {lab.id: lab.party for lab in agreement.labs}
+    former: frozenset[str] = frozenset()
+    if before is not None:
+        keys |= before.keys
+        former = before.former | (before.parties | before.labs.keys()) - (parties | labs.keys())
+    return Members(parties, labs, agreement.timing.tolerance_ms, frozenset(keys), agreement.quorum, former)
 
 
-def _authorities(agreement: Agreement) -> list[tuple[bytes, Authority]]:
-    keys = [Authority("log", "log", agreement.log.statement_key)]
-    for party in agreement.parties:
-        keys.append(Authority("party", party.id, party.key))
-        keys.append(Authority("verifier", party.id, party.verifier.statement_key))
-    keys.extend(Authority("lab", lab.id, lab.key) for lab in agreement.labs)
-    return [(key_id(authority.public_key), authority) for authority in keys]
-
-
-def _watches(agreement: Agreement) -> dict[str, list[Watch]]:
-    """For each lab the windows that its figures count in; labs of one party share the party's."""
-    shared: dict[tuple[str, str], Watch] = {}
-    watches: dict[str, list[Watch]] = {lab.id: [] for lab in agreement.labs}
-    for kind, name in ((ViolationKind.LAB_CAP, "lab"), (ViolationKind.PARTY_CAP, "party")):
-        for cap in agreement.caps:
-            for lab in agreement.labs:
-                subject = lab.id if name == "lab" else lab.party
-                if cap.kind == name and (not cap.subjects or subject in cap.subjects):
-                    watch = shared.get((cap.id, subject)) or Watch(kind, cap, subject, SlidingWindow(cap.window))
-                    watches[lab.id].append(shared.setdefault((cap.id, subject), watch))
-    return watches
+def authorities_of(parties: Iterable[Party], labs: Iterable[Lab]) -> dict[bytes, Authority]:
+    """Return the keys with which parties, their verifiers and labs sign statements, by key id."""
+    found: list[Authority] = []
+    for party in parties:
+        found.append(Authority("party", party.id, party.key))
+        found.append(Authority("verifier", party.id, party.verifier.statement_key))
+    found.extend(Authority("lab", lab.id, lab.key) for lab in labs)
+    return {key_id(authority.public_key): authority for authority in found}

@@ -61,8 +61,12 @@ def check_checkpoint(note_bytes: bytes, policy: CosignaturePolicy, *, require_qu
 
     Left to the caller: whether it is consistent with what was seen before, and whether its times are recent enough.
     """
+    return check_note(parse_note(note_bytes), policy, require_quorum=require_quorum)
+
+
+def check_note(note: Note, policy: CosignaturePolicy, *, require_quorum: bool = True) -> CheckedCheckpoint:
+    """As check_checkpoint, for one who has parsed the note."""
     # 1. SPEC note-19: a checkpoint of another origin MUST be refused.
-    note = parse_note(note_bytes)
     checkpoint = parse_checkpoint(note.text)
     if checkpoint.origin != policy.origin:
         raise Refused(Code.BAD_CHECKPOINT, f'checkpoint of "{checkpoint.origin}", not of "{policy.origin}"')
