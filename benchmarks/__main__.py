@@ -34,6 +34,7 @@ NAMES: Final = (
     "pledges",
     "commitments",
     "hold",
+    "restart",
     "witness",
     "cli",
 )

@@ -3,7 +3,7 @@
 A log, four verifiers and a lab's node run as processes, as the demonstration founds them. Twenty loops, each with its
 meter and a fixed step time, train in this process. In each round two countries pledge to a pause without delay, all
 loops hold, and the two lift it again. Counted from the log time of the second pledge; so the quorum's cosignatures, the
-node's replay, the meters' asking once a second and the rest of a step are in the figure.
+node's replay, word to the meters and their asking, and the rest of a step are in the figure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pacekeeper.v1 import statements_pb2 as pb
 
 LOOPS: Final = 20
 STEP_S: Final = 0.05
-BOUND_S: Final = 1.0 + STEP_S
+BOUND_S: Final = 0.25 + STEP_S
 PLEDGERS: Final = ("norland", "sudland")
 _FLOP: Final = 10**9
 _PATIENCE_S: Final = 30.0

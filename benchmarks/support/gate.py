@@ -16,6 +16,7 @@ from pacekeeper.node.training_gate import GATE_OPTIONS
 from pacekeeper.v1 import gate_pb2, gate_pb2_grpc
 
 PERIOD_MS = 60_000
+_WAIT_S = 5.0
 
 
 class Gate(gate_pb2_grpc.TrainingGateServicer):
@@ -40,6 +41,13 @@ class Gate(gate_pb2_grpc.TrainingGateServicer):
         self, request: gate_pb2.RecordCheckpointRequest, context: grpc.ServicerContext
     ) -> gate_pb2.RecordCheckpointResponse:
         return gate_pb2.RecordCheckpointResponse()
+
+    def AwaitChange(  # noqa: N802
+        self, request: gate_pb2.AwaitChangeRequest, context: grpc.ServicerContext
+    ) -> gate_pb2.AwaitChangeResponse:
+        if request.after:
+            time.sleep(_WAIT_S)  # nothing changes here, and a real daemon answers as seldom
+        return gate_pb2.AwaitChangeResponse(revision=1)
 
 
 def serve_gate(directory: Path) -> None:

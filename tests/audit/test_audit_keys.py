@@ -34,7 +34,7 @@ def story() -> KeyWorld:
 
 
 def test_rotations_and_replacements_are_told_in_the_order_of_the_log(run_audit: Audit, tmp_path: Path) -> None:
-    """SPEC audit-18."""
+    """SPEC audit-28."""
     world = story()
     result = run_audit(PublishedLog(world, tmp_path))
     assert result.status == Exit.COMPLIANT, write_report(result)
@@ -61,7 +61,7 @@ def test_rotations_and_replacements_are_told_in_the_order_of_the_log(run_audit: 
 
 
 def test_where_no_key_changed_nothing_is_said_of_it(run_audit: Audit, tmp_path: Path) -> None:
-    """SPEC audit-18."""
+    """SPEC audit-28."""
     result = run_audit(PublishedLog(KeyWorld(), tmp_path))
     assert "Keys (" not in write_report(result)
     assert export(result)["record"]["keys"] == {"retired": [], "in_force": []}

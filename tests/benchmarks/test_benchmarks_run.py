@@ -29,6 +29,7 @@ BOUNDED = {
     "meter": 0.1,
     "pledges": 50.0,
     "hold": 1.05,
+    "restart": 0.5,
     "witness": 250.0,
     "cli": 0.3,
 }

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from commitment_templates import fill
+from commitments import build_commitment
 from processes import Processes
 from site_on_disk import BRISK_TERMS, Site, found_site
 
+from pacekeeper.client.submit import LogClient
 from pacekeeper.protocol.units import format_time
 
 Run = Callable[..., Any]
@@ -102,6 +104,37 @@ def test_two_parties_pledge_and_lift_a_pause(must: Must, pacekeeper: Run, site: 
     assert "now ended (lifted)" in waiting_status(must, site, "mutual-pause", "now ended")
 
 
+def test_acts_and_status_share_a_copy_of_the_log(
+    must: Must, pacekeeper: Run, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SPEC copy-3, SPEC cli-17: what one has read, the others do not fetch; damage is said and changes no answer."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = tmp_path / "cache/pacekeeper" / site.agreement.fingerprint.hex()
+    draft = document(tmp_path / "pause.md", "from-a-copy")
+    must("commitment", "propose", draft, *calling(site, "norland"), "--no-cache")
+    assert not copy.exists()
+    asked = []
+    real = LogClient.follow
+
+    def follow(self: LogClient, from_index: int = 0, **more: Any) -> Any:
+        asked.append(from_index)
+        return real(self, from_index, **more)
+
+    monkeypatch.setattr(LogClient, "follow", follow)
+    must("commitment", "pledge", "from-a-copy", *calling(site, "norland"))
+    must("commitment", "pledge", "from-a-copy", *calling(site, "sudland"))
+    assert asked[0] == 0
+    assert asked[1] > 0
+    status = ("commitment", "status", "from-a-copy", site.url, "--fingerprint", copy.name, "--jobs", "0", "--json")
+    bound = {pledge["participant"] for pledge in json.loads(must(*status))[0]["pledges"] if pledge["bound_ms"]}
+    assert bound == {"norland", "sudland"}
+    (copy / "head").write_bytes((copy / "head").read_bytes()[:-1])
+    told = pacekeeper(*status)
+    assert told.err.count("is damaged") == 1
+    assert {pledge["participant"] for pledge in json.loads(told.out)[0]["pledges"]} == bound
+    assert "damaged" not in pacekeeper(*status).err
+
+
 def test_a_withdrawal_before_entry_is_at_once(must: Must, pacekeeper: Run, site: Site, tmp_path: Path) -> None:
     draft = document(tmp_path / "pause.md", "short-lived")
     must("commitment", "propose", draft, *calling(site, "sudland"))
@@ -122,12 +155,13 @@ def test_what_the_log_refuses_is_a_sentence_with_its_code(
     draft = document(tmp_path / "pause.md", "refusals")
     must("commitment", "propose", draft, *calling(site, "norland"))
     other = document(tmp_path / "other.md", "refusals", title="Another text")
-    growth = tmp_path / "growth.md"
-    growth.write_bytes(fill("growth"))
+    slow = tmp_path / "slow.md"
+    timing = {"tick": "100 d", "tolerance": "5 s", "unwitnessed": "1 h"}
+    slow.write_bytes(build_commitment("amendment", "slow", entry={"parties": 4}, timing=timing))
     stranger = document(tmp_path / "stranger.md", "stranger", second_party="atlantis")
     for words, said in (
         (("propose", other, *calling(site, "norland")), "(commitment-exists)"),
-        (("propose", growth, *calling(site, "norland")), "(bad-commitment)"),
+        (("propose", slow, *calling(site, "norland")), "(bad-commitment)"),
         (("propose", stranger, *calling(site, "norland")), "stranger.md: line "),
         (("pledge", "refusals", *calling(site, "norland"), "--document", other), "(bad-commitment)"),
         (("pledge", "refusals", *calling(site, "eastholm")), "(not-in-scope)"),

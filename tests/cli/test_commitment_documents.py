@@ -133,7 +133,7 @@ def test_lint_with_a_bundle_knows_the_participants(pacekeeper: Run, must: Must, 
     assert "compiles" in must("commitment", "lint", document, "--bundle", founded.bundle)
 
 
-@pytest.mark.parametrize(("name", "warned"), [("exit", False), ("pause", False)])
+@pytest.mark.parametrize(("name", "warned"), [("growth", False), ("exit", False), ("pause", False)])
 def test_lint_warns_of_what_the_rules_do_not_take_yet(must: Must, tmp_path: Path, name: str, warned: bool) -> None:
     """SPEC cli-14."""
     document = tmp_path / "c.md"

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def test_the_page_runs_and_loads_nothing(must: Must, tmp_path: Path) -> None:
     assert hostile in page.text
     assert set(page.tags) <= {
         "html", "head", "meta", "title", "style", "body", "header", "dl", "dt", "dd", "article", "section", "div",
-        "h1", "h2", "h3", "p", "pre", "code", "span", "b",
+        "h1", "h2", "h3", "p", "pre", "code", "span", "b", "ul", "li",
     }  # fmt: skip
     assert page.attributes.keys() <= {"lang", "charset", "http-equiv", "content", "name", "id"}
     style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
@@ -236,3 +237,28 @@ def test_a_draft_that_cannot_be_read_is_named(pacekeeper: Run, tmp_path: Path) -
     outcome = pacekeeper("commitment", "diff", before, after)
     assert (outcome.status, outcome.out) == (2, "")
     assert "b.md: line 3: article 2 where article 1 is due" in outcome.err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_show_and_lint_say_in_words_what_the_page_has_beside_the_terms(must: Must, tmp_path: Path, name: str) -> None:
+    """SPEC commitments-76: each sentence once in the right column, above its terms, or among what is left out."""
+    document, out = tmp_path / "c.md", tmp_path / "c.html"
+    document.write_bytes(fill(name, title="A < 1 & 'pause'"))
+    said = must("commitment", "show", document).splitlines()
+    assert len(said) >= 7
+    assert said[0].startswith(f"\"A < 1 & 'pause'\" ({name}) is a")
+    assert must("commitment", "lint", document).splitlines()[-len(said) - 1 : -1] == said
+    exported = json.loads(must("commitment", "show", document, "--json"))
+    assert [one["sentence"] for one in exported["sentences"]] == said
+    assert exported["digest"] == hashlib.sha256(document.read_bytes()).hexdigest()
+    must("commitment", "render", document, "--out", out)
+    page = out.read_text()
+    for sentence in said:
+        assert page.count(f"<li>{escape(sentence)}</li>") == 1
+    for one in exported["sentences"]:
+        at, header = page.index(f"<li>{escape(one['sentence'])}</li>"), f"[{one['table']}]"
+        before = "</header>" if header not in page else "</section>"
+        assert page.index(before, at) > at
+        if header in page:
+            assert page.rindex("<section>", 0, at) < at < page.index(header), "above the terms that say so"
+            assert "</section>" not in page[at : page.index(header)], "in their own row"

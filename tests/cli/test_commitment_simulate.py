@@ -75,7 +75,7 @@ def test_the_collapse_sets_are_those_of_brute_force(must: Must, draft: Path) -> 
         if not satisfied(rule, roll, bound_set(roll, {w: p for w, p in pledges.items() if w not in exits}))
     ]
     minimal = [sorted(exits) for exits in failing if not any(other < exits for other in failing)]
-    assert foreseen["collapse"] == {"sets": minimal, "complete": True, "limit": 1_000}
+    assert foreseen["collapse"] == {"sets": minimal, "complete": True, "listed": 0, "limit": 1_000}
     assert sorted(foreseen["bound"]) == sorted(PLEDGES)
 
 
@@ -155,10 +155,17 @@ def test_a_document_that_does_not_compile_is_named_with_its_line(pacekeeper: Run
 
 def test_a_search_that_was_cut_says_so() -> None:
     """SPEC cli-19."""
-    cut = list(describe_collapse(Collapse((frozenset({"a"}), frozenset({"b", "c"})), complete=False)))
-    assert cut == ["a", "b and c", "(the search was cut at 2 sets: there may be others)"]
-    assert list(describe_collapse(Collapse((), complete=False))) == [
-        "not known: the search was cut before any set was found"
+    sets = (frozenset({"a"}), frozenset({"b", "c"}))
+    for listed, said in (
+        (0, "there may be others"),
+        (1, "every set of up to 1 member is listed, larger ones may be missing"),
+        (2, "every set of up to 2 members is listed, larger ones may be missing"),
+    ):
+        cut = list(describe_collapse(Collapse(sets, complete=False, listed=listed)))
+        assert cut == ["a", "b and c", f"(the search was cut at 2 sets: {said})"]
+    assert list(describe_collapse(Collapse((), complete=False))) == ["(the search was cut at 0 sets: it is not known)"]
+    assert list(describe_collapse(Collapse((frozenset("abcdef"),), complete=False, listed=3)))[1:] == [
+        "(the search was cut at 1 set: no exit of up to 3 participants would, of more it is not known)"
     ]
     assert list(describe_collapse(Collapse((), complete=True))) == ["nobody's"]
     many = [frozenset({f"lab-{number}"}) for number in range(100)]

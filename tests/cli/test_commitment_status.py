@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 from pledged_world import PledgedWorld
 from published_log import PublishedLog, served
+
+from pacekeeper.audit.story import tell_moments
+from pacekeeper.protocol.commitments.standing import Moment
 
 Run = Callable[..., Any]
 Must = Callable[..., str]
@@ -72,6 +76,72 @@ def test_status_at_an_earlier_size(must: Must, pledged: PublishedLog) -> None:
     index = next(m.index for m in pledged.world.state.commitments.timeline("halt") if m.what == "pledged")
     assert "now open for pledges" in must(*status(pledged), "--at", index + 1)
     assert must(*status(pledged), "--at", 2) == "no commitment has been proposed\n"
+
+
+def test_the_reasons_of_who_leaves_are_told_and_inert(must: Must, tmp_path: Path) -> None:
+    """SPEC commitments-77, cli-2: in words by status and by the audit, and in JSON; text of the log stays text."""
+    hostile = 'cap"; <script>alert(1)</script> =cmd|x'
+    world = PledgedWorld()
+    world.agreed(world.start(1))
+    world.pledge("eastholm", world.start(1) + 1_000)
+    world.withdraw("eastholm", world.start(1) + 41_000, hostile)
+    log = PublishedLog(world, tmp_path / "log")
+    said = f'eastholm gives notice of withdrawal, and leaves at 2026-01-31T00:02:21Z; its reasons: "{hostile}"'
+    assert said in must(*status(log, "halt"))
+    report = must("audit", log.directory, "--fingerprint", log.fingerprint.hex(), "--jobs", "0")
+    assert said in report
+    [halt] = json.loads(must(*status(log, "halt"), "--json"))
+    assert [moment["reason"] for moment in halt["timeline"] if moment["what"] == "notice"] == [hostile]
+    # What a statement may not say at all is escaped all the same, should it ever get so far.
+    moment = Moment(0, 1, "halt", "withdrawn", "x", "open", "\x1b[31m\u202e")
+    standing = world.state.commitments.standing("halt")
+    standing.timeline[:] = [moment]
+    [(_, told)] = tell_moments(standing)
+    assert told == 'the pledge of x is withdrawn; its reasons: "\\u{1b}[31m\\u{202e}"'
+
+
+def test_status_at_a_past_time(must: Must, pledged: PublishedLog) -> None:
+    """SPEC commitments-75: between two entries too, and whatever came later."""
+    assert must(*status(pledged), "--at-time", "2026-01-01T00:00:05Z").endswith("\nno commitment has been proposed\n")
+    told = must(*status(pledged, "halt"), "--at-time", "2026-01-01T00:01:49Z")
+    assert told.startswith("as it stood at 2026-01-01T00:01:49Z, after entry ")
+    assert "then pending: the delay runs until 2026-01-01T00:01:50Z" in told
+    told = must(*status(pledged, "halt"), "--at-time", "2026-01-01T00:01:50.5Z")
+    assert "then IN FORCE; entered into force at 2026-01-01T00:01:50Z" in told
+    assert "speaks for" not in told
+    assert "foreseen" not in told
+
+
+def test_status_at_a_time_that_the_log_has_not_come_to(must: Must, pledged: PublishedLog) -> None:
+    """SPEC commitments-75: who gave notice leaves, and the term ends."""
+    told = must(*status(pledged, "halt"), "--at-time", "2026-01-01T10:00:00Z")
+    assert re.match(r"as it would stand at 2026-01-01T10:00:00Z, if nothing were said after entry \d+, of 2026", told)
+    assert "then IN FORCE" in told
+    told = must(*status(pledged, "halt"), "--at-time", "2026-03-01T00:00:00Z")
+    assert "then ended (expired)" in told
+    assert "\n    foreseen, 2026-01-01T10:01:50Z: ended: its term is over\n" in told
+    [halt] = json.loads(must(*status(pledged, "halt"), "--at-time", "2026-03-01T00:00:00Z", "--json"))
+    assert (halt["foreseen"], halt["at_ms"], halt["phase"]) == (True, 1772323200000, "ended")
+    assert [moment["what"] for moment in halt["timeline"] if moment["index"] is None] == ["expired"]
+    [now] = json.loads(must(*status(pledged, "halt"), "--json"))
+    assert "at_ms" not in now
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--at-time", "2025-12-31T23:59:59Z"), "the log begins later, at 2026-01-01T00:00:00Z"),
+        (("--at-time", "yesterday"), "--at-time: "),
+        (("--at-time", "2026-01-01T00:01:50Z", "--at", "3"), "either --at or --at-time"),
+    ],
+)
+def test_a_time_that_cannot_be_looked_at(
+    pacekeeper: Run, pledged: PublishedLog, words: tuple[str, ...], said: str
+) -> None:
+    """SPEC cli-1."""
+    outcome = pacekeeper(*status(pledged, "halt"), *words)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert said in outcome.err
 
 
 def test_the_document_is_had_from_the_log(must: Must, pacekeeper: Run, pledged: PublishedLog, tmp_path: Path) -> None:

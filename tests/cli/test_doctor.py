@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pacekeeper.client.bundle import load_bundle
+from pacekeeper.client.cache_head import CopyHead, format_head
 from pacekeeper.client.tls import make_certificate
 
 Run = Callable[..., Any]
@@ -34,6 +36,28 @@ def test_in_words_each_check_has_a_line_and_advice_where_it_is_needed(doctor: An
     [at] = [number for number, line in enumerate(lines) if line.startswith("FAIL")]
     assert "statement.key is open to others (mode 0644)" in lines[at]
     assert "-> chmod 600 " in lines[at + 1]
+
+
+def test_copies_of_the_log_are_shown_with_their_size(
+    doctor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fingerprint = load_bundle(doctor.site.bundle).agreement.fingerprint
+    assert "copy" not in doctor.examine("lab", "--offline")[1]
+    own, users = doctor.root / "borealis/state/log-copy", tmp_path / "cache/pacekeeper" / fingerprint.hex()
+    for directory, entries in ((own, 3), (users, 5)):
+        directory.mkdir(mode=0o700, parents=True)
+        head = CopyHead(fingerprint, b"note", (), (b"entry",) * entries, frozenset())
+        (directory / "head").write_bytes(format_head(head))
+    status, checks = doctor.examine("lab", "--offline")
+    assert status == 0
+    assert [check["sentence"].split(" of the log")[0] for check in checks["copy"]] == ["3 entries", "5 entries"]
+    assert "0.0 MB" in checks["copy"][0]["sentence"]
+    (own / "head").write_bytes(b"damaged")
+    users.chmod(0o755)
+    checks = doctor.examine("lab", "--offline")[1]
+    assert [check["level"] for check in checks["copy"]] == ["warn", "warn"]
+    assert (own / "head").read_bytes() == b"damaged", "the doctor changes nothing"
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from site_on_disk import STILL_TERMS, Site, found_site
 from pacekeeper.cli.commitments.caller import PARTICIPANT, open_caller
 from pacekeeper.client.config import load_config
 from pacekeeper.client.errors import ConfigError
-from pacekeeper.client.newcomers import read_accession
+from pacekeeper.client.newcomers import read_accession, with_newcomers
 from pacekeeper.node.config import load_settings
 from pacekeeper.protocol.errors import Refused
+from pacekeeper.protocol.replay.state import State
 from pacekeeper.verifier.daemon import VerifierConfig, load_identity
 
 Run = Callable[..., Any]
@@ -56,7 +57,8 @@ def test_a_newcomers_verifier_and_lab_are_set_up_with_the_accession(
     assert load_settings(lab / "lab.toml").lab == newcomer.labs[0]
     for path, who in ((verifier / "verifier.toml", "highmark"), (lab / "lab.toml", "zephyr")):
         key = None if who == "zephyr" else site.root / "party/highmark/keys/party.key"
-        assert open_caller(path, key, who, PARTICIPANT).who == who
+        caller = open_caller(path, key, None, PARTICIPANT)
+        assert caller.signer(State(with_newcomers(caller.agreement, document), 0))[1] == who
         with pytest.raises(Refused, match="not of"):
             open_caller(path, key, "norland", PARTICIPANT)
         report = pacekeeper("doctor", path, "--offline").out

@@ -43,7 +43,7 @@ def _migrate(old: Store, changed: dict[int, bytes], end: int | None = None) -> M
 
 
 def test_any_changed_or_lost_row_is_named_before_the_cut_over(original: LogSite) -> None:
-    """SPEC log-30 (FAULTS 12)."""
+    """SPEC log-39 (FAULTS 12)."""
     old = SqliteStore(original.state / "log.sqlite", read_only=True)
     head = old.head()
     assert head is not None
@@ -60,7 +60,7 @@ def test_any_changed_or_lost_row_is_named_before_the_cut_over(original: LogSite)
 
 
 def test_the_command_compares_with_an_older_state(original: LogSite, tmp_path: Path) -> None:
-    """SPEC log-30 (FAULTS 12): growth is no difference, and the other way round it is."""
+    """SPEC log-39 (FAULTS 12): growth is no difference, and the other way round it is."""
     before = tmp_path / "before"
     shutil.copytree(original.state, before)
     copy = Copy(original, tmp_path / "log")

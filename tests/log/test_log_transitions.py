@@ -26,6 +26,7 @@ from pacekeeper.client.fetch import DirectorySource
 from pacekeeper.client.receipts import SubmitRefused, WitnessedReceipt
 from pacekeeper.client.tls import CHANNEL_OPTIONS, lab_uri, make_certificate, spki_pin, verifier_uri
 from pacekeeper.log.fsck import fsck
+from pacekeeper.log.restore import restore
 from pacekeeper.log.server import serve
 from pacekeeper.protocol.envelope import encode
 from pacekeeper.protocol.errors import Code, Refused
@@ -281,6 +282,38 @@ def test_missing_transition_files_are_made_again_and_others_are_named(changed: L
     assert fsck(tmp_path / "copy/state") == ["transition/1 differs from the one in the store"]
     with pytest.raises(Refused, match="transition/1 differs"):
         serve(config, ready=stop)
+
+
+@pytest.mark.parametrize("spoil", ["nothing", "transition/2 missing", "transition/1 of others"])
+def test_a_lost_store_is_made_again_with_its_transitions(changed: LogSite, tmp_path: Path, spoil: str) -> None:
+    """SPEC transition-13, SPEC log-31: from a copy of the public files, whose changes of the verifiers have to hold."""
+    shutil.copytree(changed.directory, tmp_path / "copy")
+    shutil.copytree(changed.state / "public", tmp_path / "mirror")
+    config, mirror = tmp_path / "copy/log.toml", tmp_path / "mirror"
+    shutil.rmtree(tmp_path / "copy/state")
+    if spoil == "nothing":
+        assert restore(config, str(mirror)) == size_of(changed, "checkpoint")
+
+        def stop(_facts: dict[str, object]) -> None:
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            serve(config, ready=stop)
+        assert fsck(tmp_path / "copy/state") == []
+        for number in (1, 2):
+            name = f"transition/{number}"
+            assert (tmp_path / "copy/state/public" / name).read_bytes() == (mirror / name).read_bytes()
+        return
+    if spoil == "transition/2 missing":
+        (mirror / "transition/2").unlink()
+    else:
+        note = (mirror / "transition/1").read_bytes().decode()
+        kept = [line for line in note.split("\n") if not line.startswith(("— norland", "— sudland"))]
+        (mirror / "transition/1").write_text("\n".join(kept))
+    with pytest.raises(Refused) as refused:
+        restore(config, str(mirror))
+    assert refused.value.code is Code.UNSAFE_STATE
+    assert not (tmp_path / "copy/state/log.sqlite").exists()
 
 
 assert DELAY == "2 s"  # what the waiting above counts on

@@ -10,12 +10,14 @@ from agreements import signing_key
 
 from pacekeeper.log.edge import Edge
 from pacekeeper.log.files import PublicFiles
+from pacekeeper.log.fsck import compare
 from pacekeeper.log.published import Prover, PublishedTree
 from pacekeeper.log.publisher import Publisher
 from pacekeeper.log.store.memory import MemoryStore
 from pacekeeper.log.store.port import Batch, Head
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.tlog.merkle import HashTree, check_inclusion, hash_leaves, leaf_hash
+from pacekeeper.protocol.tlog.checkpoint import Checkpoint, sign_checkpoint
+from pacekeeper.protocol.tlog.merkle import EMPTY_ROOT, HashTree, check_inclusion, hash_leaves, leaf_hash
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TilePath, encode_bundle, parse_bundle, tiles_for
 
 ORIGIN = "example.org/log"
@@ -199,3 +201,15 @@ def test_a_failure_between_the_two_leaves_the_old_checkpoint_file(tmp_path: Path
         shop.publisher.publish(shop.publisher.prepare(head), transition=True)
     assert refused.value.code is Code.UNSAFE_STATE
     assert (tmp_path / "checkpoint").read_bytes() == first.note
+
+
+def test_a_migration_that_loses_a_transition_checkpoint_is_named() -> None:
+    """SPEC transition-6: a verifier that left cannot cosign it again."""
+    old, new = MemoryStore(), MemoryStore()
+    for note in (b"first", b"second"):
+        old.publish(note, transition=True)
+    for store in (old, new):
+        store.publish(sign_checkpoint(Checkpoint(ORIGIN, 0, EMPTY_ROOT), ORIGIN, KEY))
+    new.publish(old.published() or b"")
+    assert compare(old, new) == ["of 2 transition checkpoints not all are here as they were published"]
+    assert compare(new, old) == []

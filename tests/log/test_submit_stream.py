@@ -69,7 +69,7 @@ async def size(stub: log_pb2_grpc.TransparencyLogAsyncStub) -> int:
 
 
 async def test_batches_are_answered_in_order_and_the_same_again(site: LogSite) -> None:
-    """SPEC log-25, SPEC log-1: duplicates and refusals as in calls of their own, and the same indices again."""
+    """SPEC log-40, SPEC log-1: duplicates and refusals as in calls of their own, and the same indices again."""
     batches = [[site.declaration(LAB, f"run-{batch}-{number}") for number in range(20)] for batch in range(30)]
     forged = bytearray(site.declaration(LAB, "forged"))
     forged[-1] ^= 1
@@ -91,7 +91,7 @@ async def test_batches_are_answered_in_order_and_the_same_again(site: LogSite) -
 
 
 async def test_a_stream_has_the_quorums_receipts(site: LogSite, people: Participants) -> None:
-    """SPEC log-20, SPEC log-25: each batch with the checkpoint that covers it."""
+    """SPEC log-20, SPEC log-40: each batch with the checkpoint that covers it."""
     with site.process() as log:
         async with contextlib.AsyncExitStack() as stack:
             for party in people.keys.party_ids[:3]:
@@ -113,7 +113,7 @@ async def test_a_stream_has_the_quorums_receipts(site: LogSite, people: Particip
 async def test_a_bad_batch_ends_its_stream_after_the_answers_before_it(
     site: LogSite, bad: log_pb2.SubmitRequest, ends: tuple[grpc.StatusCode, str]
 ) -> None:
-    """SPEC log-25 (FAULTS 43): nothing of it is sequenced, what came before stands, and others do not notice."""
+    """SPEC log-40 (FAULTS 43): nothing of it is sequenced, what came before stands, and others do not notice."""
     with site.process() as log:
         async with raw(site, log) as stub, site.client(lab_uri(OTHER), log) as other:
             before = await size(stub)
@@ -130,7 +130,7 @@ async def test_a_bad_batch_ends_its_stream_after_the_answers_before_it(
 
 
 async def test_who_never_reads_is_not_read_and_delays_nobody(site: LogSite) -> None:
-    """SPEC log-25 (FAULTS 44): a stream takes no more batches than it may have unanswered; its own fault alone."""
+    """SPEC log-40 (FAULTS 44): a stream takes no more batches than it may have unanswered; its own fault alone."""
     written = 0
     with site.process() as log:
         async with raw(site, log) as stub, site.client(lab_uri(OTHER), log) as other:
@@ -162,7 +162,7 @@ async def test_who_never_reads_is_not_read_and_delays_nobody(site: LogSite) -> N
 
 
 async def test_half_closed_and_abandoned_streams_leave_nothing_behind(site: LogSite) -> None:
-    """SPEC log-25 (FAULTS 44): answered to the end after the last request; a broken stream frees its place at once."""
+    """SPEC log-40 (FAULTS 44): answered to the end after the last request; a broken stream frees its place at once."""
     with site.process() as log:
         async with raw(site, log) as stub:
             call = stub.SubmitStream()
@@ -184,7 +184,7 @@ async def test_half_closed_and_abandoned_streams_leave_nothing_behind(site: LogS
 
 
 async def test_a_participant_has_so_many_streams_and_no_more(site: LogSite) -> None:
-    """SPEC log-25 (FAULTS 44): streams count as calls under way."""
+    """SPEC log-40 (FAULTS 44): streams count as calls under way."""
     with site.process() as log:
         async with raw(site, log) as one, raw(site, log) as two, site.client(lab_uri(OTHER), log) as other:
             streams = [stub.SubmitStream() for stub in (one, two) for _ in range(40)]
@@ -244,7 +244,7 @@ def _submissions(writer: _Writer) -> Submissions:
 
 
 async def test_no_more_than_eight_batches_are_under_way() -> None:
-    """SPEC log-25: whoever sends without end."""
+    """SPEC log-40: whoever sends without end."""
     writer, context = _Writer(), _Context()
     stand_in: Any = context
     serving = asyncio.create_task(_submissions(writer).serve("lab", _endless(), stand_in))
@@ -262,7 +262,7 @@ async def test_no_more_than_eight_batches_are_under_way() -> None:
 
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_stream_that_does_nothing_is_ended(monkeypatch: pytest.MonkeyPatch, *, reads: bool) -> None:
-    """SPEC log-25 (FAULTS 44): one that says nothing, and one whose answers nobody takes."""
+    """SPEC log-40 (FAULTS 44): one that says nothing, and one whose answers nobody takes."""
     monkeypatch.setattr(submissions, "IDLE_S", 0.05)
     writer, context = _Writer(), _Context(reads=reads)
     stand_in: Any = context
@@ -278,7 +278,7 @@ async def test_a_stream_that_does_nothing_is_ended(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_batch_that_passes_later_ends_the_stream(people: Participants) -> None:
-    """SPEC log-16, SPEC log-25: answers before it are given, and nothing is taken after it."""
+    """SPEC log-16, SPEC log-40: answers before it are given, and nothing is taken after it."""
     writer, context = _Writer(), _Context()
     stand_in: Any = context
     serving = asyncio.create_task(_submissions(writer).serve("lab", _endless(), stand_in))

@@ -463,8 +463,10 @@ end:
     :: d_step { (phase == OPEN || LIVE) && !HAS_PLEDGED(me) && me == 2 -> pledge(me, 0, 2); check() }
     :: d_step { HAS_PLEDGED(me) && !OVER && leaving[me] == 0 -> withdraw(me); check() }
     :: d_step { ENTERED && IS_BOUND(me) && !(votes & BIT(me)) && now >= in_force + MINIMUM -> speak(me); check() }
-    :: d_step { phase == IN_FORCE && IS_BOUND(me) -> finish(RELEASED); check() } /* an established breach by it */
+    /* An established breach by it, of a time in force that may be over (commitments-78). */
+    :: d_step { phase == IN_FORCE && IS_BOUND(me) -> finish(RELEASED); check() }
 #ifdef TRIGGERS
+    :: d_step { phase == ARMED && IS_BOUND(me) -> finish(RELEASED); check() }
     :: d_step { phase == ARMED && me == 0 -> activate(now); assert(force >= now + NOTICE); check() }
     :: d_step { phase == IN_FORCE && me == 0 -> force = 0; step(TRIGGER_OFF); check() }
     :: d_step { phase == IN_FORCE && me == 1 -> finish(LIFTED); check() } /* when_below = "end" */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from commitments import build_commitment
 from lab_bench import LAB, AdmittingLog, Bench, digest, eventually, job_id, job_plan, lab_key
 
-from pacekeeper.client.submit import LogClient, WitnessedReceipt
+from pacekeeper.client.submit import LogClient, VerifiedBatch, WitnessedReceipt
 from pacekeeper.node.outbox import FIRST_PAUSE_MS, LONGEST_PAUSE_MS
 from pacekeeper.node.records import ATTESTATION, DECLARATION
 from pacekeeper.protocol import envelope
@@ -249,9 +250,23 @@ async def test_a_pledge_of_the_labs_people_is_no_use_of_its_key_elsewhere(tmp_pa
         assert bench.reader.problem == ""
 
 
+def count_follows(bench: Bench) -> list[int]:
+    """From which entry on each stream was asked for."""
+    asked: list[int] = []
+    real = bench.client.follow
+
+    def follow(from_index: int = 0, **more: Any) -> AsyncIterator[VerifiedBatch]:
+        asked.append(from_index)
+        return real(from_index, **more)
+
+    bench.client.follow = follow  # type: ignore[method-assign]
+    return asked
+
+
 async def test_reader_replays_the_log_from_its_founding_at_each_start(tmp_path: Path) -> None:
     """SPEC node-27: to the log's own state, and only from entries with a quorum's cosignatures."""
     async with Bench.open(tmp_path) as bench:
+        asked = count_follows(bench)
         await bench.run_to(bench.end(0) + 2_000)
         await bench.crash()
         bench.start()
@@ -261,25 +276,55 @@ async def test_reader_replays_the_log_from_its_founding_at_each_start(tmp_path: 
         assert bench.reader.state is not None
         assert bench.reader.state.digest() == bench.log.state.digest()
         size = bench.reader.size
+        assert asked == [0, size], "the second start asked for nothing that the first had read"
+        assert bench.said == []
         bench.log.cosigners = bench.log.cosigners[:2]
         bench.log.tick()
         await asyncio.sleep(0.3)
         assert (bench.reader.size, bench.reader.state.size) == (size, size)
 
 
-async def test_a_log_with_another_past_than_the_one_read_before_is_not_read(tmp_path: Path) -> None:
-    """SPEC node-27: even if a quorum has cosigned it."""
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [(-1, "were read of it before"), (0, "not those that were read before"), (3, "its root is not that of the log's")],
+)
+async def test_a_log_with_another_past_than_the_one_read_before_is_not_read(
+    tmp_path: Path, more: int, said: str
+) -> None:
+    """SPEC node-27: even if a quorum has cosigned it; whether there is a copy of the one read before or not."""
     async with Bench.open(tmp_path) as bench:
         await bench.run_to(bench.end(0) + 2_000)
         noted = bench.book.ledger.seen
         assert noted is not None
         await bench.crash()
+        size = bench.reader.size
         AdmittingLog.__init__(bench.log, bench.people, bench.clock.now_ms)
-        while len(bench.log.entries) < noted.size + 3:
+        while len(bench.log.entries) < size + more:
             bench.log.tick()
+        bench.start()
+        await eventually(lambda: said in bench.reader.problem)
+        assert not bench.reader.caught_up
+        await bench.crash()
+        shutil.rmtree(bench.settings.log_copy)
         bench.start()
         await eventually(lambda: "not those that were read before" in bench.reader.problem)
         assert not bench.reader.caught_up
+
+
+async def test_a_damaged_copy_of_the_log_is_said_and_read_from_the_log_again(tmp_path: Path) -> None:
+    """SPEC copy-3: what the gate goes by is the same."""
+    async with Bench.open(tmp_path) as bench:
+        asked = count_follows(bench)
+        await bench.run_to(bench.end(0) + 2_000)
+        await bench.crash()
+        head = bench.settings.log_copy / "head"
+        head.write_bytes(head.read_bytes()[:-7] + b"damaged")
+        bench.start()
+        await bench.read_all()
+        assert asked == [0, 0]
+        assert ["is damaged" in sentence for sentence in bench.said] == [True]
+        assert bench.reader.state is not None
+        assert bench.reader.state.digest() == bench.log.state.digest()
 
 
 async def test_nothing_is_signed_before_the_log_has_been_read(tmp_path: Path) -> None:

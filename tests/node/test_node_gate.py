@@ -7,8 +7,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +19,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_bench import Bench, digest, job_id, job_plan
+from served_gate import opening, refusal, serving
 
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.node.config import check_socket_path
@@ -27,36 +27,11 @@ from pacekeeper.node.desk import MAX_FLOP, Reported
 from pacekeeper.node.meters.http2 import ClientConnection, FrameKind, call_headers
 from pacekeeper.node.meters.meter import Meter
 from pacekeeper.node.meters.settings import MeterSettings
-from pacekeeper.node.training_gate import TrainingGate, clear_stale_socket, read_usage, start_gate
+from pacekeeper.node.training_gate import clear_stale_socket, read_usage
 from pacekeeper.protocol.errors import Refused
-from pacekeeper.v1 import gate_pb2, gate_pb2_grpc
+from pacekeeper.v1 import gate_pb2
 
 EPOCH_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z, the bench's epoch
-FRESH = {"initial_state": 1, "initial_digest": digest("fresh")}
-
-
-@asynccontextmanager
-async def serving(bench: Bench, path: Path) -> AsyncIterator[Any]:
-    server = await start_gate(path, TrainingGate(bench.desk, bench.book, bench.permits, bench.agreement))
-    try:
-        async with grpc.aio.insecure_channel("unix:" + quote(str(path))) as channel:
-            yield gate_pb2_grpc.TrainingGateStub(channel)
-    finally:
-        await server.stop(0)
-
-
-def opening(**changed: Any) -> gate_pb2.OpenJobRequest:
-    fields = {"job": job_id(1), "run": "run-1", "chips": 1, "method": 1, "margin_ppm": 20_000, **FRESH, **changed}
-    return gate_pb2.OpenJobRequest(**fields)
-
-
-async def refusal(call: Any) -> str:
-    """The code with which a call is refused, or "" if it is not."""
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        return (error.details() or "").partition(": ")[0]
-    return ""
 
 
 async def test_job_is_opened_reported_and_closed_over_the_socket(tmp_path: Path) -> None:

@@ -179,6 +179,34 @@ async def test_a_pause_that_is_kept_convicts_nobody_and_one_that_is_not_does(tmp
                 assert ViolationKind.PAUSE in kinds
 
 
+async def test_a_command_that_was_stopped_for_a_pause_did_nothing_in_it(tmp_path: Path) -> None:
+    """SPEC node-39: nothing is added while it stands still, and what comes after the lift is not spread over the pause,
+    in the period in which it was stopped or in a later one."""
+    async with Bench.open(tmp_path, period="20 s") as bench:
+        bench.desk.open_job(job_plan("run-1", method=2, margin_ppm=600_000))
+        used: dict[int, int] = {}
+
+        async def work(until_ms: int, *, stopped: bool = False) -> None:
+            while bench.clock.wall_ms < until_ms:
+                await bench.run_to(bench.clock.wall_ms + 500)
+                period = bench.agreement.period_of(bench.clock.wall_ms - 1)
+                used[period] = used.get(period, 0) + 500 * (not stopped)
+                changed = [] if stopped else [Reported(period, 0, 0, used[period])]
+                bench.book.write(*bench.desk.report(job_id(1), changed, closing=False))
+
+        await work(bench.end(0) + 2_000)
+        ident = enact(bench.log, pause_document(wind_down="5 s", above="20e9 FLOP"))
+        await work(bench.end(0) + 15_000)
+        assert isinstance(bench.permits.decide(job_id(1)), Hold)
+        await work(bench.end(2) - 6_000, stopped=True)
+        lift(bench.log, ident)
+        await work(bench.end(2) + 3_000)
+        accounts = {item.account.period: item.account for item in bench.log.mine(pb.ComputeAttestation)}
+        assert list(accounts[2].splits_ms) == [14_000]
+        assert [(figure.part, figure.chip_ms) for figure in accounts[2].figures] == [(1, 6_000)]
+        assert bench.log.state.violations == []
+
+
 async def test_a_boundary_that_becomes_known_after_the_account_splits_it_by_a_correction(tmp_path: Path) -> None:
     """SPEC node-33."""
     async with Bench.open(tmp_path) as bench:
@@ -193,21 +221,6 @@ async def test_a_boundary_that_becomes_known_after_the_account_splits_it_by_a_co
         assert list(correction.account.splits_ms) == [6_000]
         assert [figure.part for figure in correction.account.figures] == [0, 1]
         assert sum(figure.steps for figure in correction.account.figures) == account.figures[0].steps
-
-
-async def test_an_account_that_would_be_too_large_in_parts_is_not_split(tmp_path: Path) -> None:
-    """SPEC node-33."""
-    async with Bench.open(tmp_path, pools='[[pools]]\nmodel = "c"\ncount = 999\npeak = "1e9 FLOP/s"\n') as bench:
-        for number in range(1, 121):
-            bench.desk.open_job(job_plan(f"run-{number}", number))
-            bench.book.write(*bench.desk.report(job_id(number), [Reported(0, GIGA, 1, 10)], closing=False))
-        now_ms = bench.clock.now_ms()
-        bench.book.write(*(Split(now_ms, 0, now_ms + offset) for offset in (2_000, 4_000, 6_000)))
-        bench.clock.advance(9_000)
-        for number in range(1, 121):
-            bench.book.write(*bench.desk.report(job_id(number), [Reported(0, 9 * GIGA, 9, 90)], closing=False))
-        account = build_account(bench.book.ledger, bench.agreement, 0)
-        assert (len(account.figures), list(account.splits_ms)) == (120, [])
 
 
 async def test_a_rate_that_is_kept_convicts_nobody(tmp_path: Path) -> None:

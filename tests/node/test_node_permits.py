@@ -9,9 +9,10 @@ from lab_bench import Bench, digest, job_id, job_plan
 from lab_commitments import enact, lift, pause_document, slow_down_document
 
 from pacekeeper.node.desk import Reported
-from pacekeeper.node.gate import LEAD_MS, Decision, Hold, Proceed, Throttle, decide
+from pacekeeper.node.gate import END_MS, ENDING_MS, LEAD_MS, Decision, Hold, Proceed, Throttle, decide
 from pacekeeper.protocol.commitments.constraints import Constraints, RateLimit
 from pacekeeper.protocol.commitments.constraints import Hold as Pause
+from pacekeeper.protocol.documents import commitment_lint
 from pacekeeper.protocol.documents.commitment_model import Lease
 
 GIGA = 10**9
@@ -121,6 +122,61 @@ async def test_a_clock_that_stands_still_holds_no_pause_up_and_one_ahead_ends_no
         bench.clock.wall_ms -= 600_000 - 12_000
         await bench.run_to(bench.clock.wall_ms + 80_000)
         assert told(bench) == Proceed()
+
+
+async def test_an_end_on_the_log_counts_when_the_labs_own_clock_has_passed_it(tmp_path: Path) -> None:
+    """SPEC node-29: a clock that is behind would tell what is done after the end as done before; by at most what clocks
+    may differ."""
+    async with Bench.open(tmp_path, tolerance="5 s") as bench:
+        bench.desk.open_job(job_plan("large"))
+        use(bench, 6 * GIGA)
+        ident = enact(bench.log, pause_document())
+        await bench.run_to(bench.clock.wall_ms + 30_000)
+        bench.log.ahead_ms = 2_000
+        lift(bench.log, ident)
+        await bench.read_all()
+        assert isinstance(told(bench), Hold)
+        bench.clock.advance(1_999)
+        assert isinstance(told(bench), Hold)
+        bench.clock.advance(1)
+        assert told(bench) == Proceed()
+    far = tmp_path / "far"
+    far.mkdir()
+    async with Bench.open(far, tolerance="5 s") as bench:
+        bench.desk.open_job(job_plan("large"))
+        use(bench, 6 * GIGA)
+        ident = enact(bench.log, pause_document())
+        await bench.run_to(bench.clock.wall_ms + 30_000)
+        bench.log.ahead_ms = 600_000
+        lift(bench.log, ident)
+        await bench.read_all()
+        bench.clock.advance(5_001)
+        assert told(bench) == Proceed(), "the lab's clock is wrong by more than it may be"
+
+
+async def test_a_job_that_has_to_be_ended_is_told_a_minute_ahead(tmp_path: Path) -> None:
+    """SPEC node-29, SPEC node-30: it counts until it has ended; a loop is told at the pause's beginning."""
+    async with Bench.open(tmp_path, tolerance="1 s") as bench:
+        bench.desk.open_job(job_plan("large", 1, method=2, margin_ppm=600_000))
+        bench.desk.open_job(job_plan("loop", 2))
+        use(bench, 6 * GIGA, number=2)
+        bench.book.write(*bench.desk.report(job_id(1), [Reported(0, 0, 0, 5_000)], closing=False))
+        entry = {"delay": "100 s"}
+        enact(bench.log, pause_document(wind_down="20 s", entry=entry))
+        bites_ms = bench.clock.wall_ms + 120_000
+        await bench.run_to(bites_ms - ENDING_MS - 500)
+        assert (told(bench), told(bench, 2)) == (Proceed(), Proceed())
+        await bench.run_to(bites_ms - ENDING_MS)
+        hold = told(bench)
+        assert isinstance(hold, Hold)
+        assert hold.save_by_ms == bites_ms - LEAD_MS - END_MS
+        assert told(bench, 2) == Proceed()
+    assert ENDING_MS == commitment_lint.ENDING_MS, "what the linter warns of is what the gate gives"
+    lease = Constraints(0, lease=Lease(100_000, hold=True))
+    for now_ms, expected in ((100_000 - ENDING_MS, Proceed), (100_001 - ENDING_MS, Hold)):
+        decision = decide(lease, now_ms, log_ms=0, cumulative_gflop=0, jobs=1, fixed_gflop_per_s=1)
+        assert isinstance(decision, expected)
+        assert judge(lease, now_ms) == Proceed()
 
 
 async def test_a_lease_counts_from_the_pledge_on(tmp_path: Path) -> None:

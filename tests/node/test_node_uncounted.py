@@ -122,7 +122,9 @@ async def test_real_meters_note_ends_in_the_attestation_and_in_the_checkpoints_r
 
     now_ms, epoch_ms = time.time_ns() // 1_000_000, parse_time("2026-01-01T00:00:00Z")
     async with Bench.open(tmp_path, late_ms=now_ms - epoch_ms, period="60 s") as bench:
-        server = await start_gate(path, TrainingGate(bench.desk, bench.book, bench.permits, bench.agreement))
+        server = await start_gate(
+            path, TrainingGate(bench.desk, bench.book, bench.permits, bench.changes, bench.agreement)
+        )
         await asyncio.to_thread(train)
         await server.stop(0)
         assert [job.notes for job in bench.book.ledger.jobs.values()] == [("a kernel",), ("another",)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from commitments import build_commitment
 from covenant import Covenant
 
+from pacekeeper.protocol import limits
 from pacekeeper.protocol.commitments.transitions import Phase
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import Applied, ViolationKind, Void
@@ -251,6 +253,94 @@ def test_kinds_that_nobody_judges_are_refused(version: int, refused: list[str]) 
     world.proved()
 
 
+TRIGGERED: dict[str, Any] = {
+    "breach": {"response": "release-others"},
+    "triggers": {"families": 2, "when_below": "arm"},
+    "indicator": [
+        {"id": "code", "family": "automation", "source": "lab", "on": "80 %", "off": "70 %", "reports": 1,
+         "every": "1 s", "grace": "10 h", "reporters": ["borealis"]},
+        {"id": "horizon", "family": "autonomy", "source": "external", "on": "80 %", "off": "70 %", "reports": 1,
+         "every": "1 s", "grace": "10 h", "reporters": ["sudland"]},
+    ],
+}  # fmt: skip
+
+
+def measured(world: Covenant, percent: int, at: int) -> None:
+    """Both indicators are reported at a level, and the trigger follows."""
+    world.to(at)
+    for indicator, who in (("code", "borealis"), ("horizon", "sudland")):
+        report = pb.IndicatorReport(
+            agreement=world.agreement.fingerprint,
+            reporter=who,
+            indicator=indicator,
+            unit="%",
+            lower=percent,
+            central=percent,
+            upper=percent,
+            until_ms=at,
+            method="counted",
+            evidence_digest=bytes(32),
+        )
+        key = world.keys.lab(who) if indicator == "code" else world.keys.verifier_statement(who)
+        assert isinstance(world.put(world.seal(report, key), at), Applied)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_breach_that_is_established_when_the_triggers_are_off_again(version: int) -> None:
+    """SPEC commitments-78: releases the others all the same, since version 3; before, the pause went on waiting."""
+    world = Covenant(**TRIGGERED)
+    world.state.agreement = replace(world.state.agreement, rules_version=version)
+    world.covenant(world.start(1))
+    measured(world, 90, world.start(1) + 20_000)
+    assert world.phase() is Phase.IN_FORCE
+    world.to(world.end(1))
+    world.attest("borealis", 1, {})
+    world.to(world.end(2))
+    assert isinstance(world.attest("borealis", 2, {"run-1": 40}), Applied)
+    assert world.kinds() == [(ViolationKind.PAUSE, 2)]
+    measured(world, 10, world.end(2) + 1_000)
+    assert world.phase() is Phase.ARMED
+    for period in range(3, 7):
+        world.to(world.end(period))
+        world.attest("borealis", period, {})
+    world.to(world.agreement.fill_in_ms(2))
+    assert world.phase() is (Phase.ENDED if version == 3 else Phase.ARMED)
+    told = [moment.what for moment in world.state.commitments.timeline("halt")][-2:]
+    assert (told == ["breach", "released"]) == (version == 3)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_reasons_of_who_left_are_kept_and_digested_since_version_3(version: int) -> None:
+    """SPEC commitments-77: of a withdrawal at once, and of a notice; without one, nothing changes."""
+    world = Covenant()
+    world.state.agreement = replace(world.state.agreement, rules_version=version)
+    at = world.start(1)
+    world.covenant(at)
+    world.pledge("eastholm", at)
+    assert "reasons" not in world.state.commitments.standing("halt").describe(reasons=True)
+    world.leave("eastholm", at + 1, reason="a change of government")
+    world.to(at + 20_000)
+    world.leave("sudland", at + 20_000, reason="the others do not count this")
+    reasons = [(m.what, m.who, m.reason) for m in world.state.commitments.timeline("halt") if m.reason]
+    assert [who for _, who, _ in reasons] == ["eastholm", "sudland"]
+    assert reasons[1][0::2] == ("notice", "the others do not count this")
+    described: Any = world.state.describe()
+    standing = described["commitments"]["registry"]["standings"]["halt"]
+    assert ("reasons" in standing) == (version == 3)
+    if version == 3:
+        assert [text for _, _, text in standing["reasons"]] == [text for _, _, text in reasons]
+        world.proved()
+
+
+def test_reasons_are_kept_as_long_as_the_time_line_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SPEC commitments-77: bounded, as the time line is."""
+    monkeypatch.setattr(limits, "MAX_TIMELINE", 5)
+    world = Covenant()
+    world.covenant(world.start(1))
+    world.leave("sudland", world.start(1) + 1, reason="too late to be told")
+    assert [m.reason for m in world.state.commitments.timeline("halt")] == [""] * 5
+
+
 def test_a_pledge_that_is_refused_tells_the_registry_nothing() -> None:
     """SPEC replay-11: not even how many clean periods there are, or a log that refuses much would bind others."""
     world = Covenant(entry={"clean_periods": 1})
@@ -267,4 +357,21 @@ def test_a_pledge_that_is_refused_tells_the_registry_nothing() -> None:
     assert isinstance(refused, Refused)
     assert refused.code is Code.PLEDGE_EXISTS
     assert world.state.describe() == before
+    world.proved()
+
+
+@pytest.mark.parametrize(("version", "convicted"), [(2, [ViolationKind.PAUSE]), (3, [])])
+def test_a_pause_that_is_only_planned_during_an_outage_of_the_log(version: int, convicted: list[ViolationKind]) -> None:
+    """SPEC conduct-10: its beginning is put off, and version 2 judges as it always has."""
+    world = Covenant({"rules": version}, entry={"delay": "300 s", "notice": "0 s"})
+    world.covenant(world.start(1))
+    silent = world.end(5) + 50_000  # the delay would have been over with period 3
+    world.tick(silent)
+    assert world.phase() is Phase.PENDING
+    for period in range(1, 6):
+        assert isinstance(world.attest("borealis", period, {"run-1": 200}, at=silent), Applied)
+    assert [kind for kind, _ in world.kinds()] == convicted
+    world.to(silent + 500_000)
+    assert world.phase() is Phase.IN_FORCE
+    assert world.state.commitments.standing("halt").constraints_ms is not None
     world.proved()

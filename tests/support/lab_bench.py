@@ -22,11 +22,13 @@ import grpc
 from participants import Participants, make_participants
 from scripted_log import ScriptedLog, statement_id
 
+from pacekeeper.client.cache import open_cache
 from pacekeeper.client.keyfiles import write_private
 from pacekeeper.client.submit import LogClient
 from pacekeeper.client.tls import lab_uri
 from pacekeeper.node.book import Book, open_book
 from pacekeeper.node.catchup import CatchUp
+from pacekeeper.node.changes import Changes
 from pacekeeper.node.config import LabSettings, load_settings
 from pacekeeper.node.desk import Desk, JobPlan
 from pacekeeper.node.keeper import Keeper
@@ -77,6 +79,7 @@ class AdmittingLog(ScriptedLog):
     def __init__(self, people: Participants, now_ms: Callable[[], int]) -> None:
         super().__init__(people)
         self._now_ms = now_ms
+        self.ahead_ms = 0  # of the lab's clock
         entry0 = envelope.frame_entry(now_ms(), people.entry0)
         self.state = genesis(entry0)
         self._store(entry0, people.entry0)
@@ -86,6 +89,9 @@ class AdmittingLog(ScriptedLog):
         self.offline = False
         self.grown = asyncio.Event()
 
+    def _time_ms(self) -> int:
+        return self._now_ms() + self.ahead_ms
+
     def tick(self) -> None:
         """The log's heartbeat, so that deadlines fall due."""
         statement = pb.Tick(agreement=self.people.agreement.fingerprint, index=self.state.size)
@@ -93,8 +99,8 @@ class AdmittingLog(ScriptedLog):
 
     def append(self, data: bytes) -> log_pb2.Sequenced:
         if statement_id(data) not in self.places:
-            due, silence = self.state.next_deadline_ms(), self._now_ms() - self.state.last_time_ms
-            if (due is not None and due <= self._now_ms()) or silence > self.state.agreement.timing.tick_ms:
+            due, silence = self.state.next_deadline_ms(), self._time_ms() - self.state.last_time_ms
+            if (due is not None and due <= self._time_ms()) or silence > self.state.agreement.timing.tick_ms:
                 self.tick()
             self._admit(data)
             return log_pb2.Sequenced(index=len(self.entries) - 1, sequenced_at_ms=self.state.last_time_ms)
@@ -102,7 +108,7 @@ class AdmittingLog(ScriptedLog):
         return log_pb2.Sequenced(index=index, sequenced_at_ms=time_ms, duplicate=True)
 
     def _admit(self, data: bytes) -> None:
-        now_ms = max(self._now_ms(), self.state.last_time_ms)
+        now_ms = max(self._time_ms(), self.state.last_time_ms)
         self.applied.append(admit(self.state, envelope.read_envelope(envelope.parse_envelope(data)), now_ms))
         self._store(envelope.frame_entry(now_ms, data), data)
 
@@ -151,7 +157,8 @@ class AdmittingLog(ScriptedLog):
 
     async def GetStatus(self, request: log_pb2.GetStatusRequest, context: Any) -> log_pb2.GetStatusResponse:
         size = len(self.entries)
-        return log_pb2.GetStatusResponse(origin=self.origin, size=size, published_size=size)
+        note = self.checkpoint(size)
+        return log_pb2.GetStatusResponse(origin=self.origin, size=size, published_size=size, checkpoint=note)
 
     def mine(self, kind: type[Any]) -> list[Any]:
         """Statements of one kind that were admitted, in the log's order."""
@@ -224,7 +231,9 @@ class Bench:
         self.keeper: Keeper
         self.catchup: CatchUp
         self.permits: Permits
+        self.changes: Changes
         self.client: LogClient
+        self.said: list[str] = []  # of the copy of the log
         self._reading: asyncio.Task[None] | None = None
 
     @classmethod
@@ -256,12 +265,14 @@ class Bench:
         keys = open_lab_keys(settings.key, settings.next_key, settings.lab.key, successors=True)
         path = settings.state / "journal"
         self.book = open_book(path, self.agreement.fingerprint, settings.lab.id, keys, clock)
-        self.reader = Reader(self.book, self.client, settings.lab, clock)
+        copy = open_cache(settings.log_copy, self.agreement.fingerprint, self.said.append)
+        self.reader = Reader(self.book, self.client, settings.lab, clock, copy)
         self.desk = Desk(self.book, settings, Terms(settings, self.reader), clock)
         self.outbox = Outbox(self.book, self.client, clock)
         self.keeper = Keeper(self.book, self.desk, self.reader, settings, clock)
         self.catchup = CatchUp(self.book, self.desk, settings, clock)
         self.permits = Permits(self.book, self.desk, self.reader, settings, clock)
+        self.changes = Changes(self.reader, settings.lab.id, clock)
         self.keeper.start()
         self.catchup.scan()
         self._reading = asyncio.create_task(self.reader.run())

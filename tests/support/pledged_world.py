@@ -53,10 +53,10 @@ class PledgedWorld(World):
         )
         return self.say(who, statement, at)
 
-    def withdraw(self, who: str, at: int) -> Applied | Void:
+    def withdraw(self, who: str, at: int, reason: str = "") -> Applied | Void:
         index = self.state.commitments.standing("halt").pledged_at[who]
         statement = pb.Withdrawal(
-            agreement=self.agreement.fingerprint, participant=who, commitment="halt", pledge_index=index
+            agreement=self.agreement.fingerprint, participant=who, commitment="halt", pledge_index=index, reason=reason
         )
         return self.say(who, statement, at)
 

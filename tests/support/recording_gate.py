@@ -60,6 +60,10 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
         self.flop_per_s: int | None = None
         self.refuse: str | None = None
         self.refuse_with = grpc.StatusCode.FAILED_PRECONDITION
+        self.planned: list[gate_pb2.PlannedChange] = []
+        self.revision = 1
+        self.refuse_waiting = False
+        self.waited = 0
         self.delay_s = 0.0
         self.epoch_ms = 0
         self.period_ms = period_ms
@@ -71,7 +75,7 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
         return MeterSettings(self.socket, self.spool, policy, **times)
 
     def start(self) -> None:
-        self._server = grpc.server(futures.ThreadPoolExecutor(8))
+        self._server = grpc.server(futures.ThreadPoolExecutor(16))
         gate_pb2_grpc.add_TrainingGateServicer_to_server(self, self._server)
         self._server.add_insecure_port("unix:" + quote(str(self.socket)))
         self._server.start()
@@ -121,6 +125,18 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
             ]
         return gate_pb2.RecordCheckpointResponse()
 
+    def AwaitChange(
+        self, request: gate_pb2.AwaitChangeRequest, context: grpc.ServicerContext
+    ) -> gate_pb2.AwaitChangeResponse:
+        self.waited += 1
+        if self.refuse_waiting:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        self._known(request.job, context)
+        give_up = time.monotonic() + 1.0  # a thread of the server's each
+        while self.revision == request.after and time.monotonic() < give_up and context.is_active():
+            time.sleep(0.01)
+        return gate_pb2.AwaitChangeResponse(revision=self.revision)
+
     def _enter(self, name: str, context: grpc.ServicerContext) -> None:
         time.sleep(self.delay_s)
         with self._lock:
@@ -136,6 +152,9 @@ class RecordingGate(gate_pb2_grpc.TrainingGateServicer):
         return book
 
     def _decision(self) -> dict[str, Any]:
+        return self._order() | {"planned": self.planned}
+
+    def _order(self) -> dict[str, Any]:
         if self.hold is not None:
             held = {"reason": self.hold, "save_within_ms": self.save_within_ms, "stand_by": self.stand_by}
             return {"decision": gate_pb2.DECISION_HOLD, **held}

@@ -43,7 +43,7 @@ def signers(envelope: bytes) -> list[bytes]:
 async def test_what_waits_is_signed_again_by_the_new_key_and_is_the_same_finding(
     log: CosignLog, world: World, verifier: Any, tmp_path: Path
 ) -> None:
-    """SPEC verifier-33."""
+    """SPEC verifier-34."""
     old = world.keys.verifier_statement("norland")
     path = tmp_path / "statement.next.key"
     verifier.voice = verifier.findings._voice = StatementKeys("norland", KeyFiles([old], [path]), old.public)
@@ -67,7 +67,7 @@ async def test_what_waits_is_signed_again_by_the_new_key_and_is_the_same_finding
 
 
 def test_without_the_key_in_force_findings_are_still_made_and_wait(log: CosignLog, world: World, verifier: Any) -> None:
-    """SPEC verifier-33: and the log refuses them for the key, not for what they say."""
+    """SPEC verifier-34: and the log refuses them for the key, not for what they say."""
     world.put_entry(b"garbage")
     rotate(world, signing_key("kept elsewhere"))
     witness(verifier, log)
@@ -79,7 +79,7 @@ def test_without_the_key_in_force_findings_are_still_made_and_wait(log: CosignLo
 
 
 def test_a_key_file_that_turns_up_is_used_and_a_bad_one_is_not(world: World, tmp_path: Path) -> None:
-    """SPEC verifier-33."""
+    """SPEC verifier-34."""
     first = create_key(tmp_path / "statement.key")
     following = tmp_path / "statement.next.key"
     files = open_key_files([tmp_path / "statement.key", following])

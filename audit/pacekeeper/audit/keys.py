@@ -15,7 +15,7 @@ from pacekeeper.protocol.units import format_time
 def tell_keys(state: State) -> Iterator[str]:
     """Yield what became of keys, if anything did.
 
-    SPEC audit-18: each rotation and replacement MUST be told in the order of the log, and then each key in force that
+    SPEC audit-28: each rotation and replacement MUST be told in the order of the log, and then each key in force that
     is not the founding one.
     """
     if not state.retired:

@@ -235,11 +235,15 @@ def _commitments(state: State) -> Iterator[str]:
         yield "  none"
 
 
-def tell_commitment(state: State, standing: Standing) -> Iterator[str]:
-    """Yield what happened to a commitment, in order, with the violations under it."""
+def tell_commitment(state: State, standing: Standing, *, foreseen: bool = False) -> Iterator[str]:
+    """Yield what happened to a commitment, in order, with the violations under it.
+
+    foreseen: the state was played on from the log's head (replay/outlook.py).
+    """
     breaches = conduct_under(state, standing.terms.id)
     words = [describe_violation(violation, state.agreement) for violation in breaches]
-    return tell_story(standing, words, [violation.index for violation in breaches])
+    at = [violation.index for violation in breaches]
+    return tell_story(standing, words, at, state.size if foreseen else None)
 
 
 def describe_violation(violation: Violation, agreement: Agreement) -> str:

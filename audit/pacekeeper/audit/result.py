@@ -78,6 +78,7 @@ class Change:
 class AuditResult:
     """state is None when the founding agreement could not be read; otherwise the replay of all that was audited.
 
+    next_ms: the log time of the first entry that was left out, where entries up to a time were asked for.
     agreement: the one in force at the head, also where an earlier size was replayed. changes: those of the verifiers,
     up to the head. transitions: how many transition checkpoints there are in the audited tree.
     """
@@ -89,6 +90,7 @@ class AuditResult:
     changes: list[Change] = field(default_factory=list)
     transitions: int = 0
     audited: int = 0
+    next_ms: int | None = None
     faults: list[Fault] = field(default_factory=list)
     findings: list[CheckedFinding] = field(default_factory=list)
 

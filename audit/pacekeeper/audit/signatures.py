@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Final
 
@@ -53,9 +53,17 @@ def task_of(entry: Read, keyring: dict[bytes, bytes]) -> Task | None:
 
 
 def checked(
-    chunks: Iterable[list[bytes]], keyring: dict[bytes, bytes], *, total: int, jobs: int
+    chunks: Iterable[list[bytes]],
+    keyring: dict[bytes, bytes],
+    *,
+    total: int,
+    jobs: int,
+    known: Callable[[int], bool] | None = None,
 ) -> Iterator[tuple[list[Read], bytes]]:
-    """Yield each chunk, read, with the workers' verdicts, in order. A few chunks are held at any time."""
+    """Yield each chunk, read, with the workers' verdicts, in order. A few chunks are held at any time.
+
+    known: whether the entry at an index is taken as verified, so that no worker is asked. total: entries that are not.
+    """
     if total < _INLINE_BELOW or jobs < 1:
         for data in chunks:
             yield read_all(data), bytes(len(data))
@@ -64,9 +72,15 @@ def checked(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
         waiting: deque[tuple[list[Read], Future[bytes]]] = deque()
+        first = 0
         for data in chunks:
             chunk = read_all(data)
-            waiting.append((chunk, pool.submit(check_chunk, [task_of(entry, keyring) for entry in chunk])))
+            tasks = [
+                None if known is not None and known(index) else task_of(entry, keyring)
+                for index, entry in enumerate(chunk, start=first)
+            ]
+            first += len(chunk)
+            waiting.append((chunk, pool.submit(check_chunk, tasks)))
             if len(waiting) > 2 * jobs:
                 chunk, verdicts = waiting.popleft()
                 yield chunk, verdicts.result()

@@ -37,7 +37,6 @@ _PLAIN: Final = {
     "bound": "bound: {who}",
     "unbound": "no longer bound: {who}",
     "pledge-expired": "pledges that did not bind have expired: {who}",
-    "withdrawn": "the pledge of {who} is withdrawn",
     "vote-lift": "{who} speaks for lifting it",
     "vote-extend": "{who} speaks for extending it",
     "ramp": "lifted; the next stage of its ramp begins",
@@ -84,13 +83,19 @@ def tell_entry(standing: Standing, index: int) -> Iterator[str]:
     return (sentence for moment, sentence in tell_moments(standing) if moment.index == index)
 
 
-def tell_story(standing: Standing, violations: list[str], at: list[int]) -> Iterator[str]:
-    """Yield what happened, one sentence each; violations, in words, became known at the entries `at`."""
+def tell_story(
+    standing: Standing, violations: list[str], at: list[int], foreseen_from: int | None = None
+) -> Iterator[str]:
+    """Yield what happened, one sentence each; violations, in words, became known at the entries `at`.
+
+    foreseen_from: the index from which on there is no entry yet, where what would happen is told as well.
+    """
     waiting = list(zip(at, violations, strict=True))
     for moment, sentence in tell_moments(standing):
         while waiting and waiting[0][0] < moment.index:
             yield waiting.pop(0)[1]
-        yield f"entry {moment.index}, {format_time(moment.time_ms)}: {sentence}"
+        foreseen = foreseen_from is not None and moment.index >= foreseen_from
+        yield f"{'foreseen' if foreseen else f'entry {moment.index}'}, {format_time(moment.time_ms)}: {sentence}"
     for _, sentence in waiting:
         yield sentence
 
@@ -122,7 +127,9 @@ def _happened(standing: Standing, moment: Moment, who: str) -> str:
         case "notice":
             leaves_ms = standing.leaving.get(who)
             until = "" if leaves_ms is None else f", and leaves at {format_time(leaves_ms)}"
-            return f"{who} gives notice of withdrawal{until}"
+            return f"{who} gives notice of withdrawal{until}{_reasons(moment)}"
+        case "withdrawn":
+            return f"the pledge of {who} is withdrawn{_reasons(moment)}"
         case "extended":
             return "extended"
         case "collapse":
@@ -130,6 +137,10 @@ def _happened(standing: Standing, moment: Moment, who: str) -> str:
             return f"{word}: those still bound no longer meet its conditions"
         case _:
             return _PLAIN[moment.what].format(who=who)
+
+
+def _reasons(moment: Moment) -> str:
+    return f'; its reasons: "{printable(moment.reason)}"' if moment.reason else ""
 
 
 def begins_ms(standing: Standing, moment: Moment) -> int:
@@ -140,28 +151,28 @@ def begins_ms(standing: Standing, moment: Moment) -> int:
     return standing.constraints_ms
 
 
-def describe_now(standing: Standing, *, entries: bool = True) -> Iterator[str]:
+def describe_now(standing: Standing, *, entries: bool = True, when: str = "now") -> Iterator[str]:
     """Yield how a commitment stands, in sentences: its phase, who is bound, what is planned.
 
-    entries: whether there is a log with the pledges in it.
+    entries: whether there is a log with the pledges in it. when: what the time is called.
     """
     terms = standing.terms
     rule = format_condition(terms.entry.rule)
     match standing.phase:
         case Phase.OPEN:
-            yield f"now open for pledges until {format_time(terms.entry.pledges_by_ms)}; it needs {rule}"
+            yield f"{when} open for pledges until {format_time(terms.entry.pledges_by_ms)}; it needs {rule}"
         case Phase.PENDING:
             assert standing.in_force_ms is not None
-            yield f"now pending: the delay runs until {format_time(standing.in_force_ms)}"
+            yield f"{when} pending: the delay runs until {format_time(standing.in_force_ms)}"
         case Phase.ARMED:
-            yield "now armed: in force whenever its triggers are met"
+            yield f"{when} armed: in force whenever its triggers are met"
         case Phase.IN_FORCE:
             assert standing.in_force_ms is not None
-            yield f"now IN FORCE; entered into force at {format_time(standing.in_force_ms)}"
+            yield f"{when} IN FORCE; entered into force at {format_time(standing.in_force_ms)}"
         case Phase.FAILED:
-            yield "now failed: it was never in force, and cannot be any more"
+            yield f"{when} failed: it was never in force, and cannot be any more"
         case _:
-            yield f"now ended ({standing.how_ended})"
+            yield f"{when} ended ({standing.how_ended})"
     if standing.over:
         return
     yield from _constraints(standing)
@@ -266,7 +277,14 @@ def export_commitment(state: State, standing: Standing) -> dict[str, Any]:
             for (indicator, reporter), track in (standing.trigger.tracks.items() if standing.trigger else ())
         ],
         "timeline": [
-            {"time_ms": m.time_ms, "index": m.index, "what": m.what, "who": m.who, "phase": m.phase}
+            {
+                "time_ms": m.time_ms,
+                "index": m.index,
+                "what": m.what,
+                "who": m.who,
+                "phase": m.phase,
+                "reason": m.reason,
+            }
             for m in standing.timeline
         ],
         "violations": [

@@ -7,13 +7,16 @@
 4. Every entry is replayed, with every signature verified.
 5. Every published finding is checked again from its evidence.
 
+With a copy (client/cache.py) entries that this machine verified before are read from there instead of step 3's source,
+hashed into the same root, and their signatures of step 4 taken as verified. `pacekeeper audit` never does so.
+
 Left to the caller: how fresh this is, and whether others have seen the same head (live.py).
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 
 from pacekeeper.audit.head import CHECKPOINT, fault_of, judge_head, read_checkpoint
@@ -22,7 +25,9 @@ from pacekeeper.audit.result import AuditResult, CheckedFinding, Fault
 from pacekeeper.audit.signatures import Read, checked
 from pacekeeper.audit.steady import SteadySource
 from pacekeeper.audit.transitions import Transitions
+from pacekeeper.client.cache import EntryCache
 from pacekeeper.client.fetch import Source
+from pacekeeper.client.fetch_cached import CachedSource
 from pacekeeper.protocol import keys
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.evidence import recheck
@@ -38,16 +43,27 @@ _CHUNK_BUNDLES = 4  # bundles that go to a worker at once: about a fifth of a se
 
 
 def audit(
-    source: Source, fingerprint: bytes, *, at: int | None = None, jobs: int = 2, progress: Progress | None = None
+    source: Source,
+    fingerprint: bytes,
+    *,
+    at: int | None = None,
+    at_ms: int | None = None,
+    jobs: int = 2,
+    progress: Progress | None = None,
+    copy: EntryCache | None = None,
 ) -> AuditResult:
-    """Audit a log against a fingerprint (32 bytes); `at` replays an earlier size of the same tree.
+    """Audit a log against a fingerprint (32 bytes); `at` replays an earlier size of the same tree, `at_ms` the entries
+    up to a log time.
+
+    copy: what was verified before; it is brought up to the head if there is no fault.
 
     Never raises on hostile bytes and lists every fault. Raises TemporaryFailure when the source does not answer, and
     ValueError when `at` is not within the log.
     SPEC audit-1: an audit MUST fail when there is nothing: no checkpoint, no entry, another fingerprint.
     """
     result = AuditResult(fingerprint)
-    source = SteadySource(source)
+    copied = None if copy is None else CachedSource(source, copy)
+    source = SteadySource(copied or source)
     try:
         note = source.read(CHECKPOINT)
         if note is None:
@@ -68,10 +84,13 @@ def audit(
     transitions = Transitions(source, state.agreement, note)
     walk = TreeWalk(source, claimed, vouched=transitions.vouched)
     whole = state
-    if at is not None and at < size and state.agreement.rules_version >= FIRST_RULES:
+    cut = (at is not None and at < size) or at_ms is not None
+    if cut and state.agreement.rules_version >= FIRST_RULES:
         # Who has to sign the head is known only when everything up to it is replayed, and the state asked for is kept.
-        whole = copy.deepcopy(state)
-    _replay(walk, (state, whole), size if at is None else at, transitions, jobs, progress)
+        whole = deepcopy(state)
+    replay = _Replay(state, whole, size if at is None else at, at_ms, copy)
+    replay.run(walk, transitions, jobs, progress)
+    result.next_ms = replay.next_ms
     result.state = state
     result.audited = state.size
     result.agreement, result.changes, result.transitions = whole.agreement, transitions.changes, transitions.count
@@ -87,6 +106,8 @@ def audit(
     result.faults.extend(transitions.faults)
     if not result.faults:
         _check_findings(source, claimed, state, result)
+        if copied is not None and state.size == size:
+            copied.finish(note)
     return result
 
 
@@ -127,45 +148,63 @@ def _list_rest(source: Source, checkpoint: Checkpoint, result: AuditResult) -> N
     result.faults = [*(fault for fault in result.faults if fault.resource not in named), *walk.faults, unverified]
 
 
-def _replay(
-    walk: TreeWalk,
-    states: tuple[State, State],
-    until: int,
-    transitions: Transitions,
-    jobs: int,
-    progress: Progress | None,
-) -> None:
-    """Apply all entries but the first: up to a size to the first state, all to the second; they may be one.
+class _Replay:
+    """Applies all entries but the first: up to a size or a log time to one state, all to the other; they may be one.
 
+
+    next_ms: the log time of the entry at which it stopped for the time's sake.
     SPEC audit-13: every entry MUST be replayed with its signatures verified, and one that is refused shown as void.
     SPEC audit-15: memory MUST NOT depend on the number of entries, the replayed state aside.
     """
-    state, whole = states
-    keyring = {key_id: authority.public_key for key_id, authority in whole.keyring.items()}
-    total = walk.size
-    seen = 0
-    for chunk, verdicts in checked(_chunks(walk), keyring, total=total, jobs=jobs):
-        for entry, vouched in zip(chunk, verdicts, strict=True):
-            if 0 < seen < until:
-                _apply(state, entry, vouched)
-            if seen and whole is not state:
-                _apply(whole, entry, vouched)
-            if seen < until or whole is not state:
-                transitions.applied(whole)
-            seen += 1
-        walk.vouched = max(walk.vouched, transitions.vouched)
-        # Keys come into being on the log; a key id is the hash of its key, so that no verdict can be about another.
-        keyring.update((key_id, who.public_key) for key_id, who in whole.keyring.items() if key_id not in keyring)
-        if progress is not None:
-            progress(seen, total)
 
+    def __init__(self, state: State, whole: State, until: int, until_ms: int | None, copy: EntryCache | None) -> None:
+        self.next_ms: int | None = None
+        self._state, self._whole = state, whole
+        self._until = until
+        self._until_ms = until_ms
+        self._copy = copy
 
-def _apply(state: State, entry: Read, vouched: int) -> None:
-    if isinstance(entry, bytes):
-        apply(state, entry)
-    else:
+    def run(self, walk: TreeWalk, transitions: Transitions, jobs: int, progress: Progress | None) -> None:
+        """Read and replay."""
+        state, whole, copy = self._state, self._whole, self._copy
+        keyring = {key_id: authority.public_key for key_id, authority in whole.keyring.items()}
+        total = walk.size
+        seen = 0
+        known = None if copy is None else copy.vouches
+        unknown = total - (0 if copy is None else copy.verified)
+        for chunk, verdicts in checked(_chunks(walk), keyring, total=unknown, jobs=jobs, known=known):
+            for entry, vouched in zip(chunk, verdicts, strict=True):
+                wanted = 0 < seen < self._until and not self._is_past(entry)
+                if wanted:
+                    self._step(state, entry, bool(vouched))
+                if seen and whole is not state:
+                    self._step(whole, entry, bool(vouched))
+                if not seen or wanted or whole is not state:
+                    transitions.applied(whole)
+                seen += 1
+            walk.vouched = max(walk.vouched, transitions.vouched)
+            # Keys come into being on the log; a key id is the hash of its key, so that no verdict can be about another.
+            keyring.update((key_id, who.public_key) for key_id, who in whole.keyring.items() if key_id not in keyring)
+            if progress is not None:
+                progress(seen, total)
+
+    def _is_past(self, entry: Read) -> bool:
+        """Whether an entry comes after the time that is asked for, and with it all that follow."""
+        if self.next_ms is None and self._until_ms is not None and not isinstance(entry, bytes):
+            self.next_ms = entry[0] if entry[0] > self._until_ms else None
+        return self.next_ms is not None
+
+    def _step(self, state: State, entry: Read, vouched: bool) -> None:
+        """Apply one entry; what a copy knows of its signatures is taken over, and what is found is noted in it."""
+        copy = self._copy
+        if isinstance(entry, bytes):
+            (apply if copy is None else copy.apply)(state, entry)
+            return
         time_ms, signed = entry
-        apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
+        if copy is not None:
+            copy.apply_read(state, time_ms, signed, vouched=vouched)
+        else:
+            apply_read(state, time_ms, signed, verify=_vouched if vouched else keys.verify)
 
 
 def _vouched(_key: bytes, _message: bytes, _signature: bytes) -> bool:

@@ -127,10 +127,10 @@ class LogClient:
             response = await self._stub().Submit(request, timeout=deadline_s)
         except grpc.aio.AioRpcError as error:
             raise self._failure(error) from None
-        return self._judge(envelopes, response, unwitnessed)
+        return self._verified(envelopes, response, unwitnessed=unwitnessed)
 
-    def _judge(
-        self, envelopes: Sequence[bytes], response: log_pb2.SubmitResponse, unwitnessed: bool
+    def _verified(
+        self, envelopes: Sequence[bytes], response: log_pb2.SubmitResponse, *, unwitnessed: bool
     ) -> list[Submitted]:
         try:
             return verify_answer(
@@ -171,7 +171,7 @@ class LogClient:
                     response = await call.read()
                 if not isinstance(response, log_pb2.SubmitResponse):
                     raise TemporaryFailure(Outage.SERVER_ERROR, f"{self._name} ended a stream before its last answer")
-                yield self._judge(under_way.popleft(), response, unwitnessed)
+                yield self._verified(under_way.popleft(), response, unwitnessed=unwitnessed)
         except grpc.aio.AioRpcError as error:
             if error.code() not in _UNSAID:
                 raise self._failure(error) from None

@@ -60,7 +60,7 @@ def fsck(state_directory: Path) -> list[str]:
 def compare(old: Store, new: Store) -> list[str]:
     """Return where a store differs from an older state of itself, as after a migration; the new one may have more.
 
-    SPEC log-30: a store that takes the place of another MUST hold every entry of it, byte for byte at its index, and
+    SPEC log-39: a store that takes the place of another MUST hold every entry of it, byte for byte at its index, and
     its published checkpoint or a later one.
     """
     problems: list[str] = []
@@ -84,6 +84,9 @@ def compare(old: Store, new: Store) -> list[str]:
     was, now = _published_size(old), _published_size(new)
     if now < was:
         problems.append(f"a checkpoint over {was} entries was published, here one over {now}")
+    kept, here = old.transitions(), new.transitions()
+    if here[: len(kept)] != kept:
+        problems.append(f"of {len(kept)} transition checkpoints not all are here as they were published")
     return problems
 
 

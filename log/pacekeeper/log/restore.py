@@ -1,7 +1,8 @@
 """A lost, damaged or outdated store is made again from a copy of the published log: a mirror's, an auditor's, our own.
 
-1. The copy's checkpoint has the quorum's cosignatures, and covers everything that was committed under the key: entries
-   beyond it were promised or signed, and a log that forgets them forks. Then only a successor can go on.
+1. The copy's checkpoint has the quorum's cosignatures, as its transition checkpoints have theirs, and covers everything
+   that was committed under the key: entries beyond it were promised or signed, and a log that forgets them forks. Then
+   only a successor can go on.
 2. Every bundle and tile is compared with what the entries hash to, every entry is replayed.
 3. Only when the root is the checkpoint's does the new store take the old one's place, which is kept beside it.
 
@@ -11,28 +12,33 @@ Tiles are not copied: the next start makes them from the store, as always.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.fetch import CHECKPOINT, Source, open_source
+from pacekeeper.log.chain import StoredChain
 from pacekeeper.log.lock import StateLock
 from pacekeeper.log.mark import HeadMark, Mark
 from pacekeeper.log.recovery import identity_of
 from pacekeeper.log.settings import LogFiles, load_files
 from pacekeeper.log.store.port import Batch, Head, Slot, Store
 from pacekeeper.log.store.sqlite import SqliteStore
+from pacekeeper.protocol import limits
+from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.envelope import parse_entry
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import Applied, State, apply, genesis
-from pacekeeper.protocol.tlog.checkpoint import Checkpoint
+from pacekeeper.protocol.tlog.checkpoint import Checkpoint, parse_checkpoint
 from pacekeeper.protocol.tlog.follow import TreeReader
 from pacekeeper.protocol.tlog.merkle import Frontier, hash_leaves
+from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.protocol.tlog.policy import check_checkpoint
 from pacekeeper.protocol.tlog.tiles import ENTRIES, TilePath
-from pacekeeper.v1 import statements_pb2 as pb
+from pacekeeper.protocol.tlog.transitions import FIRST_RULES, transition_path
 
-_CHAINED: Final = (pb.ComputeAttestation, pb.Gap, pb.Correction)
 _NEW: Final = "restored.sqlite"
 KEPT: Final = ".before-restore"
 _PARTS: Final = ("", "-wal", "-shm")  # of a SQLite file
@@ -53,15 +59,19 @@ def restore(config_path: Path, location: str) -> int:
         note = source.read(CHECKPOINT)
         if note is None:
             raise ConfigError(f"{location} has no checkpoint")
-        checkpoint = check_checkpoint(note, files.bundle.agreement.policy()).checkpoint
+        founding = files.bundle.agreement
+        # Who else has to have signed it is known when everything up to it is replayed.
+        checkpoint = check_checkpoint(note, founding.policy(), require_quorum=False).checkpoint
         _refuse_smaller(checkpoint, mark.mark, files)
         new = files.state / _NEW
         for part in _PARTS:
             Path(f"{new}{part}").unlink(missing_ok=True)
         with contextlib.closing(SqliteStore(new)) as store:
-            _Copying(store, source, files.bundle.agreement.fingerprint, mark.mark).run(checkpoint)
-            mark.refuse_other(store)
+            for transition in _transitions(source, founding, checkpoint.size):
+                store.publish(transition, transition=True)
             store.publish(note)
+            _Copying(store, source, founding, mark.mark).run(checkpoint)
+            mark.refuse_other(store)
         _put_in_place(new, files.store)
         return checkpoint.size
 
@@ -90,13 +100,24 @@ def _put_in_place(new: Path, place: Path) -> None:
     new.replace(place)
 
 
-class _Copying:
-    """Reads a published tree into an empty store."""
+def _transitions(source: Source, founding: Agreement, size: int) -> Iterator[bytes]:
+    """Yield the copy's transition checkpoints over trees up to a size; they are checked as the replay comes to them."""
+    most = limits.MAX_TRANSITIONS if founding.rules_version >= FIRST_RULES else 0
+    for number in range(1, most + 1):
+        note = source.read(transition_path(number))
+        if note is None or parse_checkpoint(parse_note(note).text).size > size:
+            return
+        yield note
 
-    def __init__(self, store: Store, source: Source, fingerprint: bytes, mark: Mark | None) -> None:
+
+class _Copying:
+    """Reads a published tree into a store that has the copy's checkpoints and no entries yet."""
+
+    def __init__(self, store: Store, source: Source, founding: Agreement, mark: Mark | None) -> None:
         self._store = store
         self._source = source
-        self._fingerprint = fingerprint
+        self._fingerprint = founding.fingerprint
+        self._chain = StoredChain(store, founding)
         self._committed = mark.size if mark is not None else 0
         self._frontier = Frontier()
         self._state: State | None = None
@@ -118,10 +139,15 @@ class _Copying:
         return data
 
     def _take(self, entries: list[bytes]) -> None:
-        """Commit entries so that a batch ends where the mark is: its root is looked for there."""
-        cut = self._committed - self._frontier.size
-        for part in (entries[:cut], entries[cut:]) if 0 < cut < len(entries) else (entries,):
-            self._commit(part)
+        """Commit entries so that a batch ends where the mark is, whose root is looked for there, and at checkpoints."""
+        first = self._frontier.size
+        stops = self._chain.stops(first, first + len(entries))
+        inside = [stop for stop in (self._committed, *stops) if first < stop < first + len(entries)]
+        for start, end in pairwise(sorted({first, *inside, first + len(entries)})):
+            self._commit(entries[start - first : end - first])
+            if end in stops:
+                assert self._state is not None
+                self._chain.reach(end, self._frontier.root(), self._state.agreement)
 
     def _commit(self, entries: list[bytes]) -> None:
         first = self._frontier.size
@@ -140,8 +166,8 @@ class _Copying:
                 raise Refused(Code.UNSAFE_STATE, "the copy is the log of another agreement than the bundle's")
             return None
         outcome = apply(self._state, entry, verify=_pinned)
-        if isinstance(outcome, Applied) and isinstance(outcome.statement, _CHAINED):
-            return Slot(outcome.statement.lab, outcome.statement.link.sequence, index)
+        if isinstance(outcome, Applied) and outcome.slot is not None:
+            return Slot(*outcome.slot, index)
         parse_entry(entry)  # void or not, what cannot be read has no identity to be stored under
         return None
 

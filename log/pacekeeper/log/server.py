@@ -165,12 +165,7 @@ class _Log:
             store,
             peers,
             streams,
-            Submissions(
-                self._writer,
-                self._witnessing,
-                lambda: voice.key_for(sequencer.state),
-                agreement.fingerprint,
-            ),
+            Submissions(self._writer, self._witnessing, lambda: voice.key_for(sequencer.state), agreement.fingerprint),
             agreement.origin,
         )
         self._public = PublicLog(self._published, agreement.origin, agreement.fingerprint)

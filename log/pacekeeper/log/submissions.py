@@ -46,7 +46,7 @@ _UnderWay = asyncio.Queue[_Batch | Refused | None]
 
 
 class Submissions:
-    """Answers under one agreement, with the log's statement key that is in force when it answers."""
+    """Answers under one agreement, with the log's statement key in force."""
 
     def __init__(
         self, writer: Writer, witnessing: Witnessing, statement_key: Callable[[], SigningKey], fingerprint: bytes
@@ -64,7 +64,7 @@ class Submissions:
     async def serve(self, caller: str, requests: AsyncIterator[log_pb2.SubmitRequest], context: Context) -> None:
         """Answer a stream's batches until it ends. Raises Refused for the first that is refused as a whole.
 
-        SPEC log-25: batches of a stream MUST be answered in order, and a stream MUST NOT have more than 8 under way.
+        SPEC log-40: batches of a stream MUST be answered in order, and a stream MUST NOT have more than 8 under way.
         """
         under_way: _UnderWay = asyncio.Queue(MAX_UNDER_WAY - 1)  # and one that is being answered
         reading = asyncio.create_task(self._read(caller, requests, under_way))

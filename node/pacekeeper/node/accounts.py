@@ -14,10 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pacekeeper.node.fitting import Before, fit_parts
 from pacekeeper.node.ledger import Figure, Job, Ledger, Run
 from pacekeeper.node.parts import split_usage
 from pacekeeper.node.records import Inventory
 from pacekeeper.protocol import limits
+from pacekeeper.protocol.commitments.constraints import Span
+from pacekeeper.protocol.compute.bounds import interval
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.units import PPM, UINT64_MAX, flop_to_unit
 from pacekeeper.v1 import statements_pb2 as pb
@@ -48,16 +51,37 @@ class RunTotal:
     measures: dict[int, Measure] = field(default_factory=dict)
 
 
-def build_account(ledger: Ledger, agreement: Agreement, period: int) -> pb.PeriodAccount:
+def build_account(
+    ledger: Ledger,
+    agreement: Agreement,
+    period: int,
+    spans: Sequence[Span] = (),
+    before: Before = lambda _: None,
+) -> pb.PeriodAccount:
     """Return the account of a period that is over, and in which no run is without a measure.
 
+    spans, before: what binds the lab in the period, and each run's compute before it; looked at only if the account
+    would be too large (fitting.py).
     SPEC node-33: it MUST be split at each boundary inside its period that is known, unless it would be too large so.
     """
     splits = splits_in(ledger, period)
     account = _build_account(ledger, agreement, period, splits)
-    if splits and (len(account.figures) > limits.MAX_FIGURES or account.ByteSize() > _MAX_ACCOUNT_BYTES):
-        return _build_account(ledger, agreement, period, ())
-    return account
+    if not splits or _fits(account):
+        return account
+    edges = (agreement.period_start_ms(period), *splits, agreement.period_end_ms(period))
+    for room in (limits.MAX_FIGURES, limits.MAX_FIGURES // 2):  # fewer where names and figures are long
+        fitted = fit_parts(account.figures, edges, spans, before, room)
+        if fitted is None:
+            break
+        del account.figures[:]
+        account.figures.extend(fitted)
+        if _fits(account):
+            return account
+    return _build_account(ledger, agreement, period, ())
+
+
+def _fits(account: pb.PeriodAccount) -> bool:
+    return len(account.figures) <= limits.MAX_FIGURES and account.ByteSize() <= _MAX_ACCOUNT_BYTES
 
 
 def splits_in(ledger: Ledger, period: int) -> Sequence[int]:
@@ -170,6 +194,22 @@ def run_total(ledger: Ledger, agreement: Agreement, run: Run, periods: Iterable[
                 total.measures.setdefault(method, Measure()).add(amount, margin_ppm)
     total.measures = {method: total.measures[method] for method in sorted(covering or ())}
     return total
+
+
+def parts_at_most(ledger: Ledger, agreement: Agreement, run: Run, period: int) -> list[int]:
+    """Return the gigaFLOP that a run made at most in each part of a period, by the estimate that counts."""
+    return [
+        _at_most(_part_measures(ledger, agreement, usage, period, RunTotal()), usage)
+        for usage in _parts(ledger, agreement, run, period, splits_in(ledger, period))
+    ]
+
+
+def _at_most(measures: Mapping[int, tuple[int, int]] | None, usage: Mapping[str, Figure]) -> int:
+    if measures is None:
+        return 0
+    if not measures:  # what no method that the agreement takes covers counts as it was reported
+        return flop_to_unit(sum(figure.flop for figure in usage.values()))
+    return interval(*measures[min(measures)]).high
 
 
 def _part_measures(

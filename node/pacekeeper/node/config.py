@@ -47,6 +47,7 @@ from pacekeeper.protocol.text import printable
 from pacekeeper.v1 import statements_pb2 as pb
 
 MAX_CHIPS: Final = 10_000_000  # of one model; more than were ever made of any
+COPY_FOLDER: Final = "log-copy"  # of the state directory
 MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path has 108 bytes, the last one zero
 
 _T = TypeVar("_T")
@@ -114,6 +115,11 @@ class LabSettings:
     @property
     def agreement(self) -> Agreement:
         return self.bundle.agreement
+
+    @property
+    def log_copy(self) -> Path:
+        """Where the daemon keeps what it has read of the log. It may be removed at any time."""
+        return self.state / COPY_FOLDER
 
 
 def load_settings(path: Path) -> LabSettings:

@@ -26,6 +26,7 @@ import pacekeeper.client  # noqa: F401  sets what must stand in the environment 
 import grpc
 import structlog
 
+from pacekeeper.client.cache import open_cache
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import read_private
 from pacekeeper.client.submit import LogClient
@@ -33,6 +34,7 @@ from pacekeeper.client.tls import LOG_URI, channel_credentials, check_certificat
 from pacekeeper.node.agenda import first_period
 from pacekeeper.node.book import Book, open_book
 from pacekeeper.node.catchup import CatchUp
+from pacekeeper.node.changes import Changes
 from pacekeeper.node.clock import Clock, SystemClock
 from pacekeeper.node.config import LabSettings, load_settings
 from pacekeeper.node.desk import Desk
@@ -146,11 +148,13 @@ class LabNode:
         self._settings = settings
         self._book = book
         self._clock = clock
-        self._reader = Reader(book, log, settings.lab, clock)
+        copy = open_cache(settings.log_copy, settings.agreement.fingerprint, _warn)
+        self._reader = Reader(book, log, settings.lab, clock, copy)
         self._terms = Terms(settings, self._reader)
         self._desk = Desk(book, settings, self._terms, clock)
         self._outbox = Outbox(book, log, clock)
         self._permits = Permits(book, self._desk, self._reader, settings, clock)
+        self._changes = Changes(self._reader, settings.lab.id, clock)
         self._keeper = Keeper(book, self._desk, self._reader, settings, clock)
         self._catchup = CatchUp(book, self._desk, settings, clock)
         self._stopping = asyncio.Event()
@@ -163,7 +167,8 @@ class LabNode:
             loop.add_signal_handler(number, self.stop)
         self._keeper.start()
         self._catchup.scan()
-        service = TrainingGate(self._desk, self._book, self._permits, self._settings.agreement)
+        agreement = self._settings.agreement
+        service = TrainingGate(self._desk, self._book, self._permits, self._changes, agreement)
         gate = await start_gate(self._settings.socket, service)
         facts: dict[str, object] = {"pid": os.getpid(), "socket": str(self._settings.socket)}
         ready_path = self._settings.state / "ready"
@@ -176,6 +181,7 @@ class LabNode:
             await self._work()
         finally:
             ready_path.unlink(missing_ok=True)
+            self._changes.close()
             await gate.stop(_GRACE_S)
             self._settings.socket.unlink(missing_ok=True)
         self._try(self._keeper.stop)
@@ -188,7 +194,14 @@ class LabNode:
 
     async def _work(self) -> None:
         """Run all loops until one fails or stop() is called; their only failure is an unsafe state."""
-        loops = [self._reader.run(), self._outbox.run(), self._keep(), self._scan(), self._report()]
+        loops = [
+            self._reader.run(),
+            self._changes.run(),
+            self._outbox.run(),
+            self._keep(),
+            self._scan(),
+            self._report(),
+        ]
         tasks = [asyncio.create_task(loop) for loop in loops]
         tasks.append(asyncio.create_task(self._stopping.wait()))  # type: ignore[arg-type]
         try:
@@ -280,6 +293,10 @@ class LabNode:
         return (
             [text for text in said if text] + refused + incomplete + list(self._catchup.problems.values())[:_MAX_SHOWN]
         )
+
+
+def _warn(sentence: str) -> None:
+    _log.warning(printable(sentence))
 
 
 def _announce(path: Path, facts: dict[str, object]) -> None:

@@ -7,16 +7,16 @@ accelerators must be there. The spool tells of what has run already, so it is re
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from pacekeeper.node.book import Book
+from pacekeeper.node.claims import MAX_FLOP, JobPlan, Reported
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.config import LabSettings
 from pacekeeper.node.ledger import Figure, Job
 from pacekeeper.node.meters.spool import MAX_NOTES
+from pacekeeper.node.parts import PROMPT_MS
 from pacekeeper.node.records import (
     CHECKPOINT,
     DECLARATION,
@@ -30,55 +30,16 @@ from pacekeeper.node.records import (
 )
 from pacekeeper.node.runs import RunPlan, foreign_origin, make_checkpoint_record, make_declaration
 from pacekeeper.node.terms import Terms
-from pacekeeper.protocol import limits, units
+from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import statements_pb2 as pb
 
+__all__ = ["MAX_FLOP", "MAX_OPEN_JOBS", "MAX_REPORTED", "Desk", "JobPlan", "Reported"]
+
 MAX_OPEN_JOBS: Final = 4_096  # processes that can be at work at one time; beyond that something is looping
 MAX_REPORTED: Final = 100_000  # figures in one report: a year of five-minute periods
-MAX_FLOP: Final = 2**56 * units.FLOP_PER_UNIT  # of one job in one period: 7e25, months of the largest clusters
-MAX_COUNT: Final = 2**53 - 1  # steps, chip-milliseconds
-
-_JOB: Final = re.compile(r"[0-9a-f]{32}\Z")
-
-
-@dataclass(frozen=True)
-class JobPlan:
-    """What a job says of itself. Valid by construction, else Refused(bad-field)."""
-
-    job: str
-    plan: RunPlan
-    chips: int
-    method: int
-    margin_ppm: int
-
-    def __post_init__(self) -> None:
-        if _JOB.match(self.job) is None:
-            raise Refused(Code.BAD_FIELD, "a job's id is 16 bytes in lower-case hexadecimal")
-        if not 1 <= self.chips <= MAX_COUNT:
-            raise Refused(Code.BAD_FIELD, "a job occupies at least one accelerator")
-        if self.method not in (pb.METHOD_FRAMEWORK_COUNT, pb.METHOD_CHIP_TIME):
-            raise Refused(Code.BAD_FIELD, "method is unspecified or unknown")
-        if not 0 <= self.margin_ppm <= units.PPM:
-            raise Refused(Code.BAD_FIELD, "a margin is at most 100 %")
-
-
-@dataclass(frozen=True)
-class Reported:
-    """A job's usage in one period, cumulative within it. Valid by construction, else Refused(bad-field)."""
-
-    period: int
-    flop: int
-    steps: int
-    chip_ms: int
-
-    def __post_init__(self) -> None:
-        # SPEC node-13: figures outside what one job can do in one period MUST be refused, none MUST be cut to fit.
-        if not 0 <= self.flop <= MAX_FLOP:
-            raise Refused(Code.BAD_FIELD, "more operations than one job can make in a period")
-        if not (0 <= self.steps <= MAX_COUNT and 0 <= self.chip_ms <= MAX_COUNT and 0 <= self.period <= MAX_COUNT):
-            raise Refused(Code.BAD_FIELD, "a period, steps or chip-time over 2^53")
+_WHOLE_REPORT: Final = 1_000  # figures; a meter tells more in several reports
 
 
 class Desk:
@@ -90,6 +51,7 @@ class Desk:
         self._settings = settings
         self._terms = terms
         self._clock = clock
+        self._reported: dict[str, int] = {}  # job -> when it last told all that it had used
         now_ms, monotonic_ms = clock.now_ms(), clock.monotonic_ms()
         # Jobs that were at work when the daemon last stopped may still be: they count as heard at its start.
         watched_ms = self._ledger.up[-1][1] if self._ledger.up else now_ms
@@ -166,6 +128,8 @@ class Desk:
         if live:
             self._hear(job_id)
         records = self._added(job, usage, notes, as_of_ms)
+        if live and len(usage) < _WHOLE_REPORT:
+            self._reported[job_id] = self._clock.now_ms()
         if closing and not job.closed:
             records.append(JobClosed(self._clock.now_ms(), job_id))
         return records
@@ -257,7 +221,7 @@ class Desk:
         now_ms = self._clock.now_ms()
         latest = self._agreement.period_of(now_ms + self._agreement.timing.tolerance_ms) + 1
         known = self._ledger.runs[job.run].usage
-        records = []
+        records: list[Usage] = []
         for item in usage:
             if item.period > latest:
                 raise Refused(Code.BAD_FIELD, f"period {item.period} has not begun; check this machine's clock")
@@ -267,8 +231,17 @@ class Desk:
             if item.flop > before.flop or item.steps > before.steps or item.chip_ms > before.chip_ms:
                 flop = item.flop.to_bytes((item.flop.bit_length() + 7) // 8, "big")
                 spoken_ms = min(as_of_ms, now_ms)
+                records.extend(self._unchanged(job, item.period, before))
                 records.append(Usage(now_ms, job.id, item.period, flop, item.steps, item.chip_ms, spoken_ms))
         return records
+
+    def _unchanged(self, job: Job, period: int, figure: Figure) -> Iterable[Usage]:
+        """SPEC node-39: how long a figure had not grown by the job's own word MUST be known before it grows again."""
+        told_ms, start_ms = self._reported.get(job.id, 0), self._agreement.period_start_ms(period)
+        since_ms = figure.marks[-1].as_of_ms if figure.marks else max(job.opened_ms, start_ms)
+        if since_ms + PROMPT_MS < told_ms < self._agreement.period_end_ms(period):
+            flop = figure.flop.to_bytes((figure.flop.bit_length() + 7) // 8, "big")
+            yield Usage(self._clock.now_ms(), job.id, period, flop, figure.steps, figure.chip_ms, told_ms)
 
     def _enter(self, job: JobPlan, pool: str) -> None:
         records: list[AnyRecord] = []

@@ -18,6 +18,8 @@ from pacekeeper.protocol.units import FLOP_PER_UNIT, format_flop, format_time
 
 LEAD_MS: Final = 3_000  # a meter asks once a second, and its last report is attributed as a whole
 SAVE_MS: Final = 30_000  # for saving, where nothing bites at a known time
+END_MS: Final = 30_000  # for ending, of a command that was asked to
+ENDING_MS: Final = LEAD_MS + SAVE_MS + END_MS  # commitments-71 leaves as much
 SHARE_PERCENT: Final = 98  # of a rate, so that neither rounding nor the step that crosses a boundary makes a breach
 
 
@@ -62,43 +64,54 @@ def decide(
 ) -> Decision:
     """Say what one job may do.
 
-    constraints: as they will be LEAD_MS after now_ms, which is the later of the lab's clock and the log's time.
+    constraints: as they will be lead_ms() after now_ms, which is the later of the lab's clock and the log's time.
     log_ms: log time of the newest cosigned entry. cumulative_gflop: of the job's run, its ancestors' included, at most.
     jobs: how many share the lab's rate; own_ and others_flop_per_s: what this one and the others have of it so far.
     fixed_gflop_per_s: what the job counts per second whatever it does, where only
     its chips' time is counted. spent: what holds since a growth limit or cap leaves nothing (allowances.py).
     """
     return (
-        _lease_over(constraints, now_ms, log_ms)
-        or _paused(constraints, now_ms, cumulative_gflop)
+        _lease_over(constraints, now_ms, log_ms, fixed_gflop_per_s)
+        or _paused(constraints, now_ms, cumulative_gflop, fixed_gflop_per_s)
         or spent
         or _slowed(constraints, now_ms, jobs, own_flop_per_s, others_flop_per_s, fixed_gflop_per_s)
         or Proceed()
     )
 
 
-def _lease_over(constraints: Constraints, now_ms: int, log_ms: int) -> Hold | None:
-    """SPEC node-30: past its lease a commitment MUST hold training, or leave it under the last known constraints."""
+def lead_ms(fixed_gflop_per_s: int | None) -> int:
+    """How long before something bites a job is to be told of it: what counts by its chips' time counts until it has
+    saved and ended."""
+    return LEAD_MS if fixed_gflop_per_s is None else ENDING_MS
+
+
+def _lease_over(constraints: Constraints, now_ms: int, log_ms: int, fixed_gflop_per_s: int | None) -> Hold | None:
+    """SPEC node-30: past its lease a commitment MUST hold training, or leave it under the last known constraints; what
+    has to be ended for that MUST have ended by then."""
     lease = constraints.lease
-    if lease is None or not lease.hold or now_ms <= log_ms + lease.lease_ms:
+    if lease is None or not lease.hold:
         return None
-    ended_ms = log_ms + lease.lease_ms
-    reason = f"the lease ended at {format_time(ended_ms)}: nothing newer than {format_time(log_ms)} came from the log"
-    return Hold(reason, save_by_ms=ended_ms + SAVE_MS)
+    ends_ms = log_ms + lease.lease_ms
+    if now_ms <= ends_ms - (0 if fixed_gflop_per_s is None else ENDING_MS):
+        return None
+    reason = f"the lease ends at {format_time(ends_ms)}: nothing newer than {format_time(log_ms)} came from the log"
+    return Hold(reason, save_by_ms=ends_ms + SAVE_MS if fixed_gflop_per_s is None else ends_ms - LEAD_MS - END_MS)
 
 
-def _paused(constraints: Constraints, now_ms: int, cumulative_gflop: int) -> Hold | None:
+def _paused(constraints: Constraints, now_ms: int, cumulative_gflop: int, fixed_gflop_per_s: int | None) -> Hold | None:
     """SPEC node-29: a run above a pause's limit MUST be held from the pause's beginning, and so early that a decision
-    takes effect before the pause bites."""
+    takes effect before the pause bites; one whose job has to be ended for it, so early that it has ended by then."""
+    ahead_ms = lead_ms(fixed_gflop_per_s)
     begun = [
         hold
         for hold in constraints.holds
-        if cumulative_gflop > hold.above_gflop and (hold.from_ms <= now_ms or hold.enforced_ms <= now_ms + LEAD_MS)
+        if cumulative_gflop > hold.above_gflop and (hold.from_ms <= now_ms or hold.enforced_ms <= now_ms + ahead_ms)
     ]
     if not begun:
         return None
     first = min(begun, key=lambda hold: (hold.enforced_ms, hold.above_gflop))
-    return Hold(_describe(first), first.enforced_ms - LEAD_MS, constraints.next_change_ms)
+    save_by_ms = first.enforced_ms - (LEAD_MS if fixed_gflop_per_s is None else LEAD_MS + END_MS)
+    return Hold(_describe(first), save_by_ms, constraints.next_change_ms)
 
 
 def _describe(pause: Pause) -> str:

@@ -19,6 +19,7 @@ from pacekeeper.node.gate import LEAD_MS
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.records import ATTESTATION, CORRECTION, GAP, Beat, Inventory, Split, Up
 from pacekeeper.node.terms import Terms
+from pacekeeper.protocol.compute.bounds import Bounds
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import statements_pb2 as pb
@@ -144,18 +145,31 @@ class Keeper:
             terms_of=self._terms.of_period,
         )
 
+    def _account(self, period: int) -> pb.PeriodAccount:
+        ledger, agreement, state = self._book.ledger, self._terms.of_period(period), self._reader.state
+        if state is None:
+            return build_account(ledger, agreement, period)
+        lab, lineage = state.labs[self._settings.lab.id], state.lineage
+        spans = state.commitments.spans(lab.id, agreement.period_start_ms(period), agreement.period_end_ms(period))
+
+        def before(name: str) -> Bounds | None:
+            run = lab.runs.get(name)
+            return lineage.inherited(run).plus(state.attested_before(run, period)) if run is not None else None
+
+        return build_account(ledger, agreement, period, spans, before)
+
     def _sign(self, step: Step) -> None:
         self._beat(self._look())
         ledger, fingerprint, lab = self._book.ledger, self._agreement.fingerprint, self._settings.lab.id
         link = next_link(ledger)
         match step:
             case Attest(period):
-                account = build_account(ledger, self._terms.of_period(period), period)
+                account = self._account(period)
                 self._book.sign(
                     ATTESTATION, pb.ComputeAttestation(agreement=fingerprint, lab=lab, link=link, account=account)
                 )
             case Correct(period):
-                account = build_account(ledger, self._terms.of_period(period), period)
+                account = self._account(period)
                 correction = pb.Correction(
                     agreement=fingerprint,
                     lab=lab,

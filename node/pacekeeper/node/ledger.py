@@ -68,6 +68,7 @@ class Ledger:
         self.owed: set[int] = set()  # gaps that promised an account
         self.touched: dict[int, int] = {}  # attested period -> when its usage last went up, or was split, afterwards
         self.splits: dict[int, list[int]] = {}  # period -> the moments at which its figures are split, ascending
+        self.changed: set[int] = set()  # periods of which an account would say something new; budgets.py takes them
         self._marked: dict[int, None] = {}  # periods with marks that have not been thinned for good
 
     def apply(self, record: AnyRecord) -> None:
@@ -134,6 +135,7 @@ class Ledger:
         flop, as_of_ms = int.from_bytes(record.flop, "big"), record.as_of_ms or record.at_ms
         raised = figure.raise_to(flop, record.steps, record.chip_ms, as_of_ms)
         self._marked[record.period] = None
+        self.changed.add(record.period)
         if len(figure.marks) > MAX_MARKS:
             thin(figure.marks, self.splits.get(record.period, ()), figure.marks[-1].as_of_ms - KEPT_MS)
         if raised and record.period in self.account_ids:
@@ -144,6 +146,7 @@ class Ledger:
         if record.time_ms in known:
             return
         insort(known, record.time_ms)
+        self.changed.add(record.period)
         # SPEC node-33: an account that was made before its boundary was known MUST be split by a correction.
         if record.period in self.account_ids and self.runs_in.get(record.period):
             self.touched[record.period] = record.at_ms
@@ -168,6 +171,8 @@ class Ledger:
             return
         for period, figures in self.runs[job.run].usage.items():
             said = record.since_period <= period and job.counted_whole(period) and job.id in figures
+            if said:
+                self.changed.add(period)
             if said and job.method == pb.METHOD_FRAMEWORK_COUNT and period in self.account_ids:
                 self.touched[period] = record.at_ms
         job.uncounted_since = record.since_period

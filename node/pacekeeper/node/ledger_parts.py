@@ -24,6 +24,8 @@ class Figure:
     def raise_to(self, flop: int, steps: int, chip_ms: int, as_of_ms: int) -> bool:
         """Take the larger of each figure; whether anything went up. Reports are cumulative, so none is ever lowered."""
         if flop <= self.flop and steps <= self.steps and chip_ms <= self.chip_ms:
+            if not self.marks or as_of_ms > self.marks[-1].as_of_ms:  # so much, and until then no more
+                self.marks.append(Mark(as_of_ms, self.flop, self.steps, self.chip_ms))
             return False
         self.flop, self.steps, self.chip_ms = max(flop, self.flop), max(steps, self.steps), max(chip_ms, self.chip_ms)
         if self.marks:

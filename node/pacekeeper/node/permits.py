@@ -7,21 +7,26 @@ been told the same, for the status: after a restart the log says it all again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pacekeeper.node.allowances import Metered, metered, restrict, run_bounds
 from pacekeeper.node.book import Book
+from pacekeeper.node.budgets import Budgets, training_budgets
 from pacekeeper.node.clock import Clock
 from pacekeeper.node.config import LabSettings
-from pacekeeper.node.desk import Desk
-from pacekeeper.node.gate import LEAD_MS, Decision, Hold, Proceed, Throttle, decide
+from pacekeeper.node.desk import MAX_FLOP, Desk
+from pacekeeper.node.gate import LEAD_MS, SAVE_MS, Decision, Hold, Proceed, Throttle, decide, lead_ms
 from pacekeeper.node.ledger import Job, Run
+from pacekeeper.node.plans import Planned, moments, tightening
 from pacekeeper.node.reader import Reader
 from pacekeeper.node.terms import Terms
-from pacekeeper.protocol.commitments.constraints import Constraints
+from pacekeeper.protocol.commitments.constraints import Constraints, Span, strictest
+from pacekeeper.protocol.commitments.registry import Registry
 from pacekeeper.protocol.compute.bounds import NOTHING
 from pacekeeper.protocol.documents.agreement import Agreement
+from pacekeeper.protocol.limits import MAX_TIME_MS
 from pacekeeper.protocol.replay import State
 from pacekeeper.protocol.units import PPM
 from pacekeeper.v1 import statements_pb2 as pb
@@ -47,12 +52,14 @@ class Permits:
         self._terms = Terms(settings, reader)
         self._lab = settings.lab.id
         self._clock = clock
+        self._budgets = Budgets(book.ledger, self._terms, settings.lab.id)
         self._told: dict[str, Standing] = {}
         self._counted_ms = -_COUNT_EVERY_MS
         self._sharing: set[str] = set()
         self._metered_ms = -_COUNT_EVERY_MS
         self._metered: Metered = {}
         self._given: dict[str, int] = {}  # of a rate, by job
+        self._room: frozenset[str] = frozenset()  # commitments that left the job that asked last alone
 
     @property
     def _agreement(self) -> Agreement:
@@ -63,11 +70,51 @@ class Permits:
         now_ms = self.now_ms()
         decision = self._decide(self._ledger.jobs[job_id], now_ms)
         told = self._told.get(job_id)
+        if told is not None and _is_same(told.decision, decision):
+            decision = _save_as_before(told.decision, decision)
         if told is None or not _is_same(told.decision, decision):
             self._told[job_id] = Standing(decision, self._clock.now_ms())
         else:
             self._told[job_id] = Standing(decision, told.since_ms)
         return decision
+
+    def plan(self, job_id: str, told: Decision) -> Sequence[Planned]:
+        """Return what will tighten for a job by what is known now, though nothing more is heard of the log.
+
+        SPEC node-37: a job MUST be told ahead what tightens at a known time, so that it does without its daemon.
+        """
+        state, job = self._reader.state, self._ledger.jobs[job_id]
+        if state is None or not self._reader.caught_up or isinstance(told, Hold):
+            return ()
+        now_ms, log_ms, registry = self.now_ms(), self._reader.log_ms, state.commitments
+        spans = registry.spans(self._lab, now_ms, MAX_TIME_MS)
+        lease = registry.constraints_on(self._lab, now_ms).lease
+        if not spans and lease is None:
+            return ()
+        run, fixed = self._ledger.runs[job.run], self._fixed_rate(job)
+        ahead_ms = lead_ms(fixed)
+        times = moments(spans, lease, now_ms, log_ms, ahead_ms)
+        if any(span.from_ms <= now_ms + LEAD_MS and training_budgets(span) for span in spans):
+            # What a job may do unheard within a budget is what is kept back for it: LEAD_MS at its peak.
+            times = sorted({now_ms + LEAD_MS, *times})
+        # Of a run whose ancestors are not known, nothing is known to be below a limit.
+        cumulative = MAX_FLOP if self._awaits_declaration(state, run) else self.cumulative_gflop(state, run)
+        later = []
+        for at_ms in times:
+            binding = [span for span in spans if at_ms >= now_ms + LEAD_MS or span.commitment not in self._room]
+            constraints = replace(strictest(binding, at_ms + ahead_ms), lease=lease)
+            jobs = len(self._sharing_with(job, constraints))
+            decision = decide(
+                constraints,
+                at_ms,
+                log_ms=log_ms,
+                cumulative_gflop=cumulative,
+                jobs=jobs,
+                own_flop_per_s=self._given.get(job_id, 0),
+                fixed_gflop_per_s=fixed,
+            )
+            later.append(Planned(at_ms, decision))
+        return tightening(told, later)
 
     def told(self, job_id: str) -> Standing | None:
         """What a job was told last; None if it has not asked since the daemon's start."""
@@ -86,7 +133,7 @@ class Permits:
         # SPEC node-28: before the commitments have been read up to the log's head, no step MUST be taken.
         if state is None or not self._reader.caught_up:
             return Hold("the lab daemon is still reading the log", now_ms, stand_by=True)
-        constraints = state.commitments.constraints_on(self._lab, now_ms + LEAD_MS)
+        constraints, used_up = self._constraints(state, job, now_ms)
         windowed = constraints.growth or constraints.caps
         if not (constraints.holds or constraints.rate or constraints.lease or windowed):
             return Proceed()
@@ -105,7 +152,7 @@ class Permits:
             constraints,
             now_ms,
             log_ms=self._reader.log_ms,
-            cumulative_gflop=cumulative,
+            cumulative_gflop=cumulative + self._budgets.reserve(job) * used_up,
             jobs=len(sharing),
             own_flop_per_s=own,
             others_flop_per_s=sum(self._given.values()),
@@ -114,7 +161,47 @@ class Permits:
         )
         if isinstance(decision, Throttle):
             self._given[job.id] = decision.flop_per_s
+        if isinstance(decision, Hold) and used_up and not decision.stand_by:
+            # The budget ends at no time that was known before, so saving begins now.
+            decision = replace(decision, save_by_ms=max(decision.save_by_ms, now_ms + SAVE_MS))
         return decision
+
+    def _constraints(self, state: State, job: Job, now_ms: int) -> tuple[Constraints, bool]:
+        """What binds a job as far ahead of now as it has to be told, without the commitments that leave it room within
+        a budget; and whether any has one that is used up."""
+        at_ms, registry = now_ms + lead_ms(self._fixed_rate(job)), state.commitments
+        lease = registry.constraints_on(self._lab, at_ms).lease
+        spans = self._spans(registry, now_ms)
+        exempt = [span for span in spans if span.from_ms <= at_ms and training_budgets(span)]
+        self._room = frozenset()
+        if not exempt:
+            return replace(strictest(spans, at_ms), lease=lease), False
+        self._room = room = self._budgets.open_to(
+            job,
+            state,
+            exempt,
+            total_of=lambda name: self._total(state, name),
+            running=self._desk.running(),
+            own_ms=self._clock.now_ms(),
+            now_ms=now_ms,
+            monotonic_ms=self._clock.monotonic_ms(),
+        )
+        left = [span for span in spans if span.commitment not in room or span.from_ms > at_ms]
+        used_up = any(span.commitment not in room for span in exempt)
+        return replace(strictest(left, at_ms), lease=lease), used_up
+
+    def _spans(self, registry: Registry, now_ms: int) -> list[Span]:
+        """What binds the lab or will. What has ended on the log binds until it has by the lab's own clock as well.
+
+        SPEC node-29: else what a job does next would be told as done before the end, since it has that clock.
+        """
+        own_ms = max(self._clock.now_ms(), now_ms - self._agreement.timing.tolerance_ms)
+        spans = registry.spans(self._lab, own_ms, MAX_TIME_MS)
+        return [replace(span, until_ms=None) if span.until_ms is not None else span for span in spans]
+
+    def _total(self, state: State, name: str) -> int | None:
+        run = self._ledger.runs[name]
+        return None if self._awaits_declaration(state, run) else self.cumulative_gflop(state, run)
 
     def cumulative_gflop(self, state: State, run: Run) -> int:
         """Return how much a run has at most, its ancestors included: attested, or in the journal and not yet attested.
@@ -184,3 +271,10 @@ def _is_same(one: Decision, other: Decision) -> bool:
     if isinstance(one, Hold) and isinstance(other, Hold):
         return one.stand_by == other.stand_by
     return type(one) is type(other)
+
+
+def _save_as_before(told: Decision, decision: Decision) -> Decision:
+    """A hold that goes on: its time for saving does not begin again."""
+    if isinstance(told, Hold) and isinstance(decision, Hold) and not decision.stand_by:
+        return replace(decision, save_by_ms=min(told.save_by_ms, decision.save_by_ms))
+    return decision

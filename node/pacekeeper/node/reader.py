@@ -1,7 +1,8 @@
 """The reader: follows the log for the lab, to know its time and its commitments, and that it speaks for the lab alone.
 
-Every entry that a quorum covers is replayed, from entry 0 at each start, since the state is kept in memory only. Before
-the first signature and the first training step after a start everything on the log is read up to its head. A statement
+Every entry that a quorum covers is replayed, from entry 0 at each start, since the state is kept in memory only. What
+was read before a start comes from the daemon's own copy (client/cache.py), the rest from the log. Before the first
+signature and the first training step after a start everything on the log is read up to its head. A statement
 with the lab's own valid signature that the journal does not know means that the journal is older than the log (restored
 from a backup, say) or that the key is used elsewhere: then nothing is signed any more.
 """
@@ -12,7 +13,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
-from pacekeeper.client.errors import TemporaryFailure
+from pacekeeper.client.cache import EntryCache
+from pacekeeper.client.errors import Outage, TemporaryFailure
 from pacekeeper.client.submit import VerifiedBatch
 from pacekeeper.node.book import Book
 from pacekeeper.node.clock import Clock
@@ -22,9 +24,11 @@ from pacekeeper.protocol import keys
 from pacekeeper.protocol.documents.agreement import Lab
 from pacekeeper.protocol.envelope import identity, pae, parse_entry
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay import Applied, State, Void, apply, genesis
+from pacekeeper.protocol.replay import Applied, State, Void, genesis
 from pacekeeper.protocol.statements import payload_type
+from pacekeeper.protocol.tlog.checkpoint import parse_checkpoint
 from pacekeeper.protocol.tlog.merkle import Frontier, leaf_hash
+from pacekeeper.protocol.tlog.note import parse_note
 from pacekeeper.protocol.tlog.policy import CosignaturePolicy
 from pacekeeper.v1 import log_pb2
 from pacekeeper.v1 import statements_pb2 as pb
@@ -60,12 +64,13 @@ class Reader:
     and the monotonic time at which it was read. state: what the entries read so far replay to; None before entry 0.
     """
 
-    def __init__(self, book: Book, source: LogSource, lab: Lab, clock: Clock) -> None:
+    def __init__(self, book: Book, source: LogSource, lab: Lab, clock: Clock, copy: EntryCache) -> None:
         self._book = book
         self._source = source
         self._lab = lab
         self.succession = Succession(book, lab.id, clock)
         self._clock = clock
+        self._copy = copy
         self._seen = seen = book.ledger.seen
         self._frontier = Frontier()
         self._founded_ms = seen.founded_ms if seen is not None else 0
@@ -74,6 +79,7 @@ class Reader:
         self.log_ms = seen.log_ms if seen is not None else 0
         self.heard_ms = clock.monotonic_ms()
         self.caught_up = False
+        self.news = asyncio.Event()  # set whenever something was read; whoever waits clears it
         self.problem = "the log has not been read yet"
 
     @property
@@ -83,10 +89,17 @@ class Reader:
 
     async def run(self) -> None:
         """Follow the log for ever. Raises Refused(unsafe-state) when the journal does not know the lab's own past."""
+        try:
+            await self._run()
+        finally:
+            self._copy.save()
+
+    async def _run(self) -> None:
         pause_ms = _FIRST_PAUSE_MS
         while True:
             before = self.size
             try:
+                await self._read_copy()
                 await self._follow()
             except TemporaryFailure as failure:
                 self.problem = failure.message
@@ -97,15 +110,29 @@ class Reader:
             pause_ms = _FIRST_PAUSE_MS if self.size > before else min(2 * pause_ms, _LONGEST_PAUSE_MS)
             await self._clock.sleep(pause_ms)
 
+    async def _read_copy(self) -> None:
+        """Read what the copy holds, at the start only; from where it ends or is damaged on, the log is read."""
+        try:
+            for batch in self._copy.batches() if self.size == 0 else ():
+                self._take(batch)
+                await asyncio.sleep(0)
+        finally:
+            self._copy.trust_until(self.size)
+
     async def _follow(self) -> None:
         # The log's own word for its size: one that understates it could only bring the lab to sign something that a
         # journal older than the log would sign twice, and that is the log's loss of a client.
         known = self._seen.size if self._seen is not None else 0
-        target = max(known, (await self._source.status()).published_size)
+        status = await self._source.status()
+        if not self.caught_up:
+            self._check_copied(status)
+        target = max(known, status.published_size)
         self._arrive(target)
         async for batch in self._source.follow(self.size, frontier=self._frontier, policy=self._policy):
             self._take(batch)
+            self._copy.keep(batch)
             self._arrive(target)
+            self.news.set()
             await asyncio.sleep(0)  # meters are answered while a long log is read
         self.problem = "the log ended its stream"
 
@@ -131,6 +158,16 @@ class Reader:
             if own:
                 self._check_own(index, entry, own, outcome)
         self._frontier = batch.frontier
+
+    def _check_copied(self, status: log_pb2.GetStatusResponse) -> None:
+        """Refuse a log that has not, or not any more, what the copy has of it. Of a longer one the stream shows it."""
+        if status.published_size < self.size:
+            sentence = f"the log shows {status.published_size} entries, and {self.size} were read of it before"
+            raise TemporaryFailure(Outage.UNREACHABLE, sentence)
+        if status.published_size == self.size > 0 and status.checkpoint:
+            checkpoint = parse_checkpoint(parse_note(status.checkpoint).text)
+            if checkpoint.size == self.size and checkpoint.root != self._frontier.root():
+                raise Refused(Code.BAD_PROOF, f"its first {self.size} entries are not those that were read before")
 
     def _check_past(self, batch: VerifiedBatch) -> None:
         """Refuse a log whose first entries are not those that were read before this start."""
@@ -160,7 +197,7 @@ class Reader:
         SPEC node-27: what training may do MUST follow from entries that a quorum has cosigned, and from nothing else.
         """
         if self.state is not None:
-            return apply(self.state, data)
+            return self._copy.apply(self.state, data)
         state = genesis(data)
         opened = self._book.ledger.opened
         if opened is not None and state.agreement.fingerprint != opened.agreement:
@@ -191,4 +228,5 @@ class Reader:
         if first or monotonic_ms - self._noted_ms >= _NOTE_EVERY_MS:
             self._noted_ms = monotonic_ms
             frontier = tuple(self._frontier.hashes())
+            self._copy.save()
             self._book.write(LogSeen(self._clock.now_ms(), self.size, frontier, self._founded_ms, self.log_ms))

@@ -20,16 +20,18 @@ import grpc.aio
 
 from pacekeeper.client.rpc import abort
 from pacekeeper.node.book import Book
+from pacekeeper.node.changes import MAX_WAITING, Changes
 from pacekeeper.node.desk import MAX_REPORTED, Desk, JobPlan, Reported
 from pacekeeper.node.gate import Decision, Hold, Throttle
 from pacekeeper.node.permits import Permits
+from pacekeeper.node.plans import Planned
 from pacekeeper.node.runs import RunPlan
 from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.v1 import gate_pb2, gate_pb2_grpc
 
 MAX_FLOP_BYTES: Final = 16  # room for figures that are refused by their value, none for a flood
-MAX_CALLS: Final = 256  # at one time; a meter has one
+MAX_CALLS: Final = 256 + MAX_WAITING  # at one time; a meter has one, and one that waits
 _CALL_S: Final = 10.0  # a commit takes milliseconds
 GATE_OPTIONS: Final = (
     ("grpc.http2.bdp_probe", 0),  # a socket of this machine has no bandwidth to find out, and each ping wakes a meter
@@ -44,10 +46,11 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
     """Answers training processes: the desk takes what they say, the permits say what they may do."""
 
-    def __init__(self, desk: Desk, book: Book, permits: Permits, agreement: Agreement) -> None:
+    def __init__(self, desk: Desk, book: Book, permits: Permits, changes: Changes, agreement: Agreement) -> None:
         self._desk = desk
         self._book = book
         self._permits = permits
+        self._changes = changes
         self._calendar = gate_pb2.Calendar(epoch_ms=agreement.calendar.epoch_ms, period_ms=agreement.calendar.period_ms)
 
     async def OpenJob(  # noqa: N802
@@ -66,6 +69,7 @@ class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
             flop_per_s=order.flop_per_s,
             save_within_ms=order.save_within_ms,
             stand_by=order.stand_by,
+            planned=order.planned,
         )
 
     async def ReportUsage(  # noqa: N802
@@ -92,12 +96,39 @@ class TrainingGate(gate_pb2_grpc.TrainingGateServicer):
             await abort(context, refused)
         return gate_pb2.RecordCheckpointResponse()
 
+    async def AwaitChange(  # noqa: N802
+        self, request: gate_pb2.AwaitChangeRequest, context: _Context
+    ) -> gate_pb2.AwaitChangeResponse:
+        try:
+            job = self._book.ledger.jobs.get(request.job)
+            if job is None or job.closed:
+                raise Refused(Code.NOT_FOUND, "no such job; open it again")
+            revision = await self._changes.wait(request.job, request.after)
+        except Refused as refused:
+            await abort(context, refused)
+        return gate_pb2.AwaitChangeResponse(revision=revision)
+
     def _order(self, job: str) -> gate_pb2.ReportUsageResponse:
-        return write_order(self._permits.decide(job), self._permits.now_ms())
+        decision = self._permits.decide(job)
+        return write_order(decision, self._permits.now_ms(), self._permits.plan(job, decision))
 
 
-def write_order(decision: Decision, now_ms: int) -> gate_pb2.ReportUsageResponse:
-    """Write a decision as a meter reads it."""
+def write_order(decision: Decision, now_ms: int, planned: Sequence[Planned] = ()) -> gate_pb2.ReportUsageResponse:
+    """Write a decision, and what is planned after it, as a meter reads it."""
+    order = _write_decision(decision, now_ms)
+    for change in planned:
+        then = _write_decision(change.decision, change.at_ms)
+        order.planned.add(
+            in_ms=max(0, change.at_ms - now_ms),
+            decision=then.decision,
+            reason=then.reason,
+            flop_per_s=then.flop_per_s,
+            save_within_ms=then.save_within_ms,
+        )
+    return order
+
+
+def _write_decision(decision: Decision, now_ms: int) -> gate_pb2.ReportUsageResponse:
     match decision:
         case Hold():
             return gate_pb2.ReportUsageResponse(

@@ -25,31 +25,37 @@ _sym_db = _symbol_database.Default()
 from pacekeeper.v1 import statements_pb2 as pacekeeper_dot_v1_dot_statements__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pacekeeper/v1/gate.proto\x12\rpacekeeper.v1\x1a\x1epacekeeper/v1/statements.proto\"\xcf\x01\n\x0eOpenJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x32\n\rinitial_state\x18\x04 \x01(\x0e\x32\x1b.pacekeeper.v1.InitialState\x12\x16\n\x0einitial_digest\x18\x05 \x01(\x0c\x12\r\n\x05\x63hips\x18\x06 \x01(\x04\x12%\n\x06method\x18\x07 \x01(\x0e\x32\x15.pacekeeper.v1.Method\x12\x12\n\nmargin_ppm\x18\x08 \x01(\r\"/\n\x08\x43\x61lendar\x12\x10\n\x08\x65poch_ms\x18\x01 \x01(\x04\x12\x11\n\tperiod_ms\x18\x02 \x01(\x04\"\xb5\x01\n\x0fOpenJobResponse\x12)\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x17.pacekeeper.v1.Decision\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12)\n\x08\x63\x61lendar\x18\x03 \x01(\x0b\x32\x17.pacekeeper.v1.Calendar\x12\x12\n\nflop_per_s\x18\x04 \x01(\x0c\x12\x16\n\x0esave_within_ms\x18\x05 \x01(\x04\x12\x10\n\x08stand_by\x18\x06 \x01(\x08\"K\n\x0bPeriodUsage\x12\x0e\n\x06period\x18\x01 \x01(\x04\x12\x0c\n\x04\x66lop\x18\x02 \x01(\x0c\x12\r\n\x05steps\x18\x03 \x01(\x04\x12\x0f\n\x07\x63hip_ms\x18\x04 \x01(\x04\"p\n\x12ReportUsageRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12)\n\x05usage\x18\x02 \x03(\x0b\x32\x1a.pacekeeper.v1.PeriodUsage\x12\x0f\n\x07\x63losing\x18\x03 \x01(\x08\x12\x11\n\tuncounted\x18\x04 \x03(\t\"\x8e\x01\n\x13ReportUsageResponse\x12)\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x17.pacekeeper.v1.Decision\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nflop_per_s\x18\x03 \x01(\x0c\x12\x16\n\x0esave_within_ms\x18\x04 \x01(\x04\x12\x10\n\x08stand_by\x18\x05 \x01(\x08\"t\n\x17RecordCheckpointRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12)\n\x05usage\x18\x03 \x03(\x0b\x32\x1a.pacekeeper.v1.PeriodUsage\x12\x11\n\tuncounted\x18\x04 \x03(\t\"\x1a\n\x18RecordCheckpointResponse*d\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_PROCEED\x10\x01\x12\x11\n\rDECISION_HOLD\x10\x02\x12\x15\n\x11\x44\x45\x43ISION_THROTTLE\x10\x03\x32\x93\x02\n\x0cTrainingGate\x12H\n\x07OpenJob\x12\x1d.pacekeeper.v1.OpenJobRequest\x1a\x1e.pacekeeper.v1.OpenJobResponse\x12T\n\x0bReportUsage\x12!.pacekeeper.v1.ReportUsageRequest\x1a\".pacekeeper.v1.ReportUsageResponse\x12\x63\n\x10RecordCheckpoint\x12&.pacekeeper.v1.RecordCheckpointRequest\x1a\'.pacekeeper.v1.RecordCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pacekeeper/v1/gate.proto\x12\rpacekeeper.v1\x1a\x1epacekeeper/v1/statements.proto\"\x85\x01\n\rPlannedChange\x12\r\n\x05in_ms\x18\x01 \x01(\x04\x12)\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x17.pacekeeper.v1.Decision\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nflop_per_s\x18\x04 \x01(\x0c\x12\x16\n\x0esave_within_ms\x18\x05 \x01(\x04\"\xcf\x01\n\x0eOpenJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x32\n\rinitial_state\x18\x04 \x01(\x0e\x32\x1b.pacekeeper.v1.InitialState\x12\x16\n\x0einitial_digest\x18\x05 \x01(\x0c\x12\r\n\x05\x63hips\x18\x06 \x01(\x04\x12%\n\x06method\x18\x07 \x01(\x0e\x32\x15.pacekeeper.v1.Method\x12\x12\n\nmargin_ppm\x18\x08 \x01(\r\"/\n\x08\x43\x61lendar\x12\x10\n\x08\x65poch_ms\x18\x01 \x01(\x04\x12\x11\n\tperiod_ms\x18\x02 \x01(\x04\"\xe4\x01\n\x0fOpenJobResponse\x12)\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x17.pacekeeper.v1.Decision\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12)\n\x08\x63\x61lendar\x18\x03 \x01(\x0b\x32\x17.pacekeeper.v1.Calendar\x12\x12\n\nflop_per_s\x18\x04 \x01(\x0c\x12\x16\n\x0esave_within_ms\x18\x05 \x01(\x04\x12\x10\n\x08stand_by\x18\x06 \x01(\x08\x12-\n\x07planned\x18\x07 \x03(\x0b\x32\x1c.pacekeeper.v1.PlannedChange\"K\n\x0bPeriodUsage\x12\x0e\n\x06period\x18\x01 \x01(\x04\x12\x0c\n\x04\x66lop\x18\x02 \x01(\x0c\x12\r\n\x05steps\x18\x03 \x01(\x04\x12\x0f\n\x07\x63hip_ms\x18\x04 \x01(\x04\"p\n\x12ReportUsageRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12)\n\x05usage\x18\x02 \x03(\x0b\x32\x1a.pacekeeper.v1.PeriodUsage\x12\x0f\n\x07\x63losing\x18\x03 \x01(\x08\x12\x11\n\tuncounted\x18\x04 \x03(\t\"\xbd\x01\n\x13ReportUsageResponse\x12)\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x17.pacekeeper.v1.Decision\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nflop_per_s\x18\x03 \x01(\x0c\x12\x16\n\x0esave_within_ms\x18\x04 \x01(\x04\x12\x10\n\x08stand_by\x18\x05 \x01(\x08\x12-\n\x07planned\x18\x06 \x03(\x0b\x32\x1c.pacekeeper.v1.PlannedChange\"t\n\x17RecordCheckpointRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12)\n\x05usage\x18\x03 \x03(\x0b\x32\x1a.pacekeeper.v1.PeriodUsage\x12\x11\n\tuncounted\x18\x04 \x03(\t\"\x1a\n\x18RecordCheckpointResponse\"0\n\x12\x41waitChangeRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"\'\n\x13\x41waitChangeResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04*d\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_PROCEED\x10\x01\x12\x11\n\rDECISION_HOLD\x10\x02\x12\x15\n\x11\x44\x45\x43ISION_THROTTLE\x10\x03\x32\xe9\x02\n\x0cTrainingGate\x12H\n\x07OpenJob\x12\x1d.pacekeeper.v1.OpenJobRequest\x1a\x1e.pacekeeper.v1.OpenJobResponse\x12T\n\x0bReportUsage\x12!.pacekeeper.v1.ReportUsageRequest\x1a\".pacekeeper.v1.ReportUsageResponse\x12\x63\n\x10RecordCheckpoint\x12&.pacekeeper.v1.RecordCheckpointRequest\x1a\'.pacekeeper.v1.RecordCheckpointResponse\x12T\n\x0b\x41waitChange\x12!.pacekeeper.v1.AwaitChangeRequest\x1a\".pacekeeper.v1.AwaitChangeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pacekeeper.v1.gate_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DECISION']._serialized_start=1000
-  _globals['_DECISION']._serialized_end=1100
-  _globals['_OPENJOBREQUEST']._serialized_start=76
-  _globals['_OPENJOBREQUEST']._serialized_end=283
-  _globals['_CALENDAR']._serialized_start=285
-  _globals['_CALENDAR']._serialized_end=332
-  _globals['_OPENJOBRESPONSE']._serialized_start=335
-  _globals['_OPENJOBRESPONSE']._serialized_end=516
-  _globals['_PERIODUSAGE']._serialized_start=518
-  _globals['_PERIODUSAGE']._serialized_end=593
-  _globals['_REPORTUSAGEREQUEST']._serialized_start=595
-  _globals['_REPORTUSAGEREQUEST']._serialized_end=707
-  _globals['_REPORTUSAGERESPONSE']._serialized_start=710
-  _globals['_REPORTUSAGERESPONSE']._serialized_end=852
-  _globals['_RECORDCHECKPOINTREQUEST']._serialized_start=854
-  _globals['_RECORDCHECKPOINTREQUEST']._serialized_end=970
-  _globals['_RECORDCHECKPOINTRESPONSE']._serialized_start=972
-  _globals['_RECORDCHECKPOINTRESPONSE']._serialized_end=998
-  _globals['_TRAININGGATE']._serialized_start=1103
-  _globals['_TRAININGGATE']._serialized_end=1378
+  _globals['_DECISION']._serialized_start=1321
+  _globals['_DECISION']._serialized_end=1421
+  _globals['_PLANNEDCHANGE']._serialized_start=76
+  _globals['_PLANNEDCHANGE']._serialized_end=209
+  _globals['_OPENJOBREQUEST']._serialized_start=212
+  _globals['_OPENJOBREQUEST']._serialized_end=419
+  _globals['_CALENDAR']._serialized_start=421
+  _globals['_CALENDAR']._serialized_end=468
+  _globals['_OPENJOBRESPONSE']._serialized_start=471
+  _globals['_OPENJOBRESPONSE']._serialized_end=699
+  _globals['_PERIODUSAGE']._serialized_start=701
+  _globals['_PERIODUSAGE']._serialized_end=776
+  _globals['_REPORTUSAGEREQUEST']._serialized_start=778
+  _globals['_REPORTUSAGEREQUEST']._serialized_end=890
+  _globals['_REPORTUSAGERESPONSE']._serialized_start=893
+  _globals['_REPORTUSAGERESPONSE']._serialized_end=1082
+  _globals['_RECORDCHECKPOINTREQUEST']._serialized_start=1084
+  _globals['_RECORDCHECKPOINTREQUEST']._serialized_end=1200
+  _globals['_RECORDCHECKPOINTRESPONSE']._serialized_start=1202
+  _globals['_RECORDCHECKPOINTRESPONSE']._serialized_end=1228
+  _globals['_AWAITCHANGEREQUEST']._serialized_start=1230
+  _globals['_AWAITCHANGEREQUEST']._serialized_end=1278
+  _globals['_AWAITCHANGERESPONSE']._serialized_start=1280
+  _globals['_AWAITCHANGERESPONSE']._serialized_end=1319
+  _globals['_TRAININGGATE']._serialized_start=1424
+  _globals['_TRAININGGATE']._serialized_end=1785
 # @@protoc_insertion_point(module_scope)

@@ -42,6 +42,42 @@ DECISION_THROTTLE: Decision.ValueType  # 3
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 @_typing.final
+class PlannedChange(_message.Message):
+    """A tightening that comes at a known time unless another order comes before. None of them lets anything go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IN_MS_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FLOP_PER_S_FIELD_NUMBER: _builtins.int
+    SAVE_WITHIN_MS_FIELD_NUMBER: _builtins.int
+    in_ms: _builtins.int
+    """From this answer on."""
+    decision: Global___Decision.ValueType
+    """DECISION_HOLD or DECISION_THROTTLE."""
+    reason: _builtins.str
+    flop_per_s: _builtins.bytes
+    save_within_ms: _builtins.int
+    """As in an answer, from then on."""
+    def __init__(
+        self,
+        *,
+        in_ms: _builtins.int = ...,
+        decision: Global___Decision.ValueType = ...,
+        reason: _builtins.str = ...,
+        flop_per_s: _builtins.bytes = ...,
+        save_within_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "flop_per_s", b"flop_per_s", "in_ms", b"in_ms", "reason", b"reason", "save_within_ms", b"save_within_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedChange: _TypeAlias = PlannedChange  # noqa: Y015
+
+@_typing.final
 class OpenJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -118,6 +154,7 @@ class OpenJobResponse(_message.Message):
     FLOP_PER_S_FIELD_NUMBER: _builtins.int
     SAVE_WITHIN_MS_FIELD_NUMBER: _builtins.int
     STAND_BY_FIELD_NUMBER: _builtins.int
+    PLANNED_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     reason: _builtins.str
     flop_per_s: _builtins.bytes
@@ -128,6 +165,10 @@ class OpenJobResponse(_message.Message):
     """With DECISION_HOLD: it may be over at any moment, since the daemon only has to find out; nothing is to be ended."""
     @_builtins.property
     def calendar(self) -> Global___Calendar: ...
+    @_builtins.property
+    def planned(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedChange]:
+        """Ascending in time, at most 8."""
+
     def __init__(
         self,
         *,
@@ -137,10 +178,11 @@ class OpenJobResponse(_message.Message):
         flop_per_s: _builtins.bytes = ...,
         save_within_ms: _builtins.int = ...,
         stand_by: _builtins.bool = ...,
+        planned: _abc.Iterable[Global___PlannedChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "decision", b"decision", "flop_per_s", b"flop_per_s", "reason", b"reason", "save_within_ms", b"save_within_ms", "stand_by", b"stand_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar", b"calendar", "decision", b"decision", "flop_per_s", b"flop_per_s", "planned", b"planned", "reason", b"reason", "save_within_ms", b"save_within_ms", "stand_by", b"stand_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,6 +264,7 @@ class ReportUsageResponse(_message.Message):
     FLOP_PER_S_FIELD_NUMBER: _builtins.int
     SAVE_WITHIN_MS_FIELD_NUMBER: _builtins.int
     STAND_BY_FIELD_NUMBER: _builtins.int
+    PLANNED_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     reason: _builtins.str
     flop_per_s: _builtins.bytes
@@ -230,6 +273,10 @@ class ReportUsageResponse(_message.Message):
     """With DECISION_HOLD: how long from now the job has for saving its checkpoint before it is to stand still."""
     stand_by: _builtins.bool
     """With DECISION_HOLD: it may be over at any moment, since the daemon only has to find out; nothing is to be ended."""
+    @_builtins.property
+    def planned(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedChange]:
+        """Ascending in time, at most 8."""
+
     def __init__(
         self,
         *,
@@ -238,10 +285,11 @@ class ReportUsageResponse(_message.Message):
         flop_per_s: _builtins.bytes = ...,
         save_within_ms: _builtins.int = ...,
         stand_by: _builtins.bool = ...,
+        planned: _abc.Iterable[Global___PlannedChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "flop_per_s", b"flop_per_s", "reason", b"reason", "save_within_ms", b"save_within_ms", "stand_by", b"stand_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "flop_per_s", b"flop_per_s", "planned", b"planned", "reason", b"reason", "save_within_ms", b"save_within_ms", "stand_by", b"stand_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -295,3 +343,46 @@ class RecordCheckpointResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordCheckpointResponse: _TypeAlias = RecordCheckpointResponse  # noqa: Y015
+
+@_typing.final
+class AwaitChangeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """One of the daemon's open jobs. Of two calls for one job the earlier one returns."""
+    after: _builtins.int
+    """The revision that the job knows; 0 at first."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitChangeRequest: _TypeAlias = AwaitChangeRequest  # noqa: Y015
+
+@_typing.final
+class AwaitChangeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitChangeResponse: _TypeAlias = AwaitChangeResponse  # noqa: Y015

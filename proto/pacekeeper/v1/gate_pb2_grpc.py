@@ -49,6 +49,11 @@ class TrainingGateStub(object):
                 request_serializer=pacekeeper_dot_v1_dot_gate__pb2.RecordCheckpointRequest.SerializeToString,
                 response_deserializer=pacekeeper_dot_v1_dot_gate__pb2.RecordCheckpointResponse.FromString,
                 _registered_method=True)
+        self.AwaitChange = channel.unary_unary(
+                '/pacekeeper.v1.TrainingGate/AwaitChange',
+                request_serializer=pacekeeper_dot_v1_dot_gate__pb2.AwaitChangeRequest.SerializeToString,
+                response_deserializer=pacekeeper_dot_v1_dot_gate__pb2.AwaitChangeResponse.FromString,
+                _registered_method=True)
 
 
 class TrainingGateServicer(object):
@@ -75,6 +80,13 @@ class TrainingGateServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AwaitChange(self, request, context):
+        """Returns when what orders follow from may have changed, or after a while: the job then reports, to hear its order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainingGateServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_TrainingGateServicer_to_server(servicer, server):
                     servicer.RecordCheckpoint,
                     request_deserializer=pacekeeper_dot_v1_dot_gate__pb2.RecordCheckpointRequest.FromString,
                     response_serializer=pacekeeper_dot_v1_dot_gate__pb2.RecordCheckpointResponse.SerializeToString,
+            ),
+            'AwaitChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.AwaitChange,
+                    request_deserializer=pacekeeper_dot_v1_dot_gate__pb2.AwaitChangeRequest.FromString,
+                    response_serializer=pacekeeper_dot_v1_dot_gate__pb2.AwaitChangeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +192,33 @@ class TrainingGate(object):
             '/pacekeeper.v1.TrainingGate/RecordCheckpoint',
             pacekeeper_dot_v1_dot_gate__pb2.RecordCheckpointRequest.SerializeToString,
             pacekeeper_dot_v1_dot_gate__pb2.RecordCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AwaitChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pacekeeper.v1.TrainingGate/AwaitChange',
+            pacekeeper_dot_v1_dot_gate__pb2.AwaitChangeRequest.SerializeToString,
+            pacekeeper_dot_v1_dot_gate__pb2.AwaitChangeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class TrainingGateStub:
     """Reports a job's usage, cumulative per period. Idempotent; a report never lowers a figure."""
     RecordCheckpoint: _grpc.UnaryUnaryMultiCallable[_gate_pb2.RecordCheckpointRequest, _gate_pb2.RecordCheckpointResponse]
     """Tells of a saved model checkpoint."""
+    AwaitChange: _grpc.UnaryUnaryMultiCallable[_gate_pb2.AwaitChangeRequest, _gate_pb2.AwaitChangeResponse]
+    """Returns when what orders follow from may have changed, or after a while: the job then reports, to hear its order."""
 
 @_typing.type_check_only
 class TrainingGateAsyncStub(TrainingGateStub):
@@ -47,6 +49,8 @@ class TrainingGateAsyncStub(TrainingGateStub):
     """Reports a job's usage, cumulative per period. Idempotent; a report never lowers a figure."""
     RecordCheckpoint: _aio.UnaryUnaryMultiCallable[_gate_pb2.RecordCheckpointRequest, _gate_pb2.RecordCheckpointResponse]  # type: ignore[assignment]
     """Tells of a saved model checkpoint."""
+    AwaitChange: _aio.UnaryUnaryMultiCallable[_gate_pb2.AwaitChangeRequest, _gate_pb2.AwaitChangeResponse]  # type: ignore[assignment]
+    """Returns when what orders follow from may have changed, or after a while: the job then reports, to hear its order."""
 
 class TrainingGateServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +76,13 @@ class TrainingGateServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gate_pb2.RecordCheckpointResponse, _abc.Awaitable[_gate_pb2.RecordCheckpointResponse]]:
         """Tells of a saved model checkpoint."""
+
+    @_abc_1.abstractmethod
+    def AwaitChange(
+        self,
+        request: _gate_pb2.AwaitChangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gate_pb2.AwaitChangeResponse, _abc.Awaitable[_gate_pb2.AwaitChangeResponse]]:
+        """Returns when what orders follow from may have changed, or after a while: the job then reports, to hear its order."""
 
 def add_TrainingGateServicer_to_server(servicer: TrainingGateServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,7 +14,7 @@ from recording_gate import RecordingGate, eventually
 
 from pacekeeper.node.meters.command import EXIT_HELD, run_metered
 from pacekeeper.node.meters.settings import OnDaemonDown
-from pacekeeper.v1 import statements_pb2
+from pacekeeper.v1 import gate_pb2, statements_pb2
 
 _WRAPPER = """
 import sys
@@ -227,3 +227,15 @@ def test_under_the_hold_policy_the_command_stands_still_while_the_daemon_is_away
     eventually(lambda: written(mark) not in ("", stood), "the command goes on")
     wrapper.terminate()
     assert wrapper.wait(30) == 128 + signal.SIGTERM
+
+
+def test_a_planned_hold_ends_the_command_though_the_daemon_is_gone(gate: RecordingGate, tmp_path: Path) -> None:
+    """SPEC metering-22, SPEC metering-23: it may save, and ends with the status of a hold."""
+    mark, saved = tmp_path / "mark", tmp_path / "saved"
+    hold = gate_pb2.DECISION_HOLD
+    gate.planned = [gate_pb2.PlannedChange(in_ms=1_500, decision=hold, reason="planned", save_within_ms=300)]
+    wrapper = wrapped(gate, sys.executable, "-c", _WAITING, str(mark), str(saved))
+    eventually(lambda: written(mark).isdigit(), "the command runs")
+    gate.stop()
+    assert wrapper.wait(30) == EXIT_HELD
+    assert (saved.read_text(), mark.read_text()) == ("saved", "SIGTERM")

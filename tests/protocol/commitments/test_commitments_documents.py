@@ -357,6 +357,53 @@ def test_the_linter_warns_of_what_may_not_be_meant() -> None:
     assert all(problem.severity == "warning" for problem in lint_commitment(build_commitment("exit"), MEMBERS))
 
 
+def test_the_linter_says_which_budgets_nobody_judges() -> None:
+    """SPEC conduct-12: accounts have operations for training alone."""
+    rows = [
+        {"id": each, "category": each, "budget": "1e20 FLOP"}
+        for each in ("training", "evaluation", "inference", "synthetic-data")
+    ]
+    document = build_commitment(exemption=rows)
+    warned = [problem for problem in lint_commitment(document, MEMBERS) if "nothing judges" in problem.message]
+    assert [problem.message.split()[6] for problem in warned] == ["evaluation,", "inference,", "synthetic-data,"]
+    lines = document.decode().splitlines()
+    assert all(lines[problem.line - 1].startswith("budget") for problem in warned)
+
+
+def hasty(kind: str, wind_down: str, **more: Any) -> bytes:
+    measures = {"pause": {"above": "1e20 FLOP"}, "slow-down": {"rate": "1e20 FLOP/s"}}
+    entry = {"delay": "4 s", "notice": "3 s"}
+    return build_commitment(kind, entry=entry, more={kind: {**measures[kind], "wind_down": wind_down}, **more})
+
+
+@pytest.mark.parametrize("kind", ["pause", "slow-down"])
+def test_what_bites_before_every_clock_can_know_of_it_is_refused_from_version_3_on(kind: str) -> None:
+    """SPEC commitments-70: and compiles under version 2 as it always did."""
+    third = dataclasses.replace(MEMBERS, rules_version=3)
+    assert compile_commitment(hasty(kind, "5 s"), MEMBERS).id == "pause"
+    assert compile_commitment(hasty(kind, "6 s"), third).id == "pause"
+    with pytest.raises(DocumentError, match="delay and wind-down are 9 s, the tolerance 10 s") as caught:
+        compile_commitment(hasty(kind, "5 s"), third)
+    assert hasty(kind, "5 s").decode().splitlines()[caught.value.line - 1].startswith("wind_down")
+    with pytest.raises(DocumentError, match="notice and wind-down are 9 s"):
+        compile_commitment(hasty(kind, "6 s", **TRIGGERS), third)
+
+
+def test_the_linter_warns_of_what_leaves_a_command_no_time_to_end() -> None:
+    """SPEC commitments-71, SPEC commitments-72: 63 s, as the gate gives, and the tolerance where it is known."""
+
+    def warned(document: bytes, *members: Any) -> list[str]:
+        return [problem.message.partition(":")[0] for problem in lint_commitment(document, *members or (MEMBERS,))]
+
+    assert "wind_down" in warned(hasty("pause", "68 s"))
+    assert "wind_down" not in warned(hasty("pause", "69 s"))
+    assert "wind_down" in warned(hasty("slow-down", "58 s"), None)
+    assert "wind_down" not in warned(hasty("slow-down", "59 s"), None)
+    for at_end, lease, expected in (("hold", "63 s", True), ("hold", "64 s", False), ("continue", "63 s", False)):
+        rows = {"lease": {"lease": lease, "on_lease_end": at_end}}
+        assert ("lease" in warned(hasty("pause", "1 h", **rows))) == expected
+
+
 def test_every_lint_error_is_listed_at_once() -> None:
     document = (
         PAUSE.replace(b"10^24", b"10^25").replace(b"three Parties", b"four Parties").replace(b"labs = 2", b"labs = 9")

@@ -16,9 +16,12 @@ from vectors import VECTORS, check_json
 
 from pacekeeper.protocol.commitments.growth import growth_windows
 from pacekeeper.protocol.commitments.player import Player, Step
+from pacekeeper.protocol.commitments.pledges import Alternatives, collapse_sets
 from pacekeeper.protocol.commitments.registry import Registry
 from pacekeeper.protocol.documents.commitment import compile_commitment
-from pacekeeper.protocol.documents.commitment_model import Growth, Members
+from pacekeeper.protocol.documents.commitment_describe import describe_commitment
+from pacekeeper.protocol.documents.commitment_members import roll_of
+from pacekeeper.protocol.documents.commitment_model import Commitment, Growth, Members
 from pacekeeper.protocol.units import format_time, parse_time
 
 FOLDER: Final = VECTORS / "commitments" / "precedents"
@@ -85,6 +88,14 @@ class Precedent:
                 ]
                 for ident in registry.standings()
             },
+            "reasons": [
+                [format_time(moment.time_ms), moment.what, moment.who, moment.reason]
+                for ident in registry.standings()
+                for moment in registry.timeline(ident)
+                if moment.reason
+            ],
+            "says": {ident: describe_commitment(standing.terms) for ident, standing in registry.standings().items()},
+            "vetoes": {ident: vetoes(standing.terms, self.members) for ident, standing in registry.standings().items()},
             "ended": {ident: [standing.phase, standing.how_ended] for ident, standing in registry.standings().items()},
             "refused": refused,
             "gates": gates,
@@ -93,6 +104,15 @@ class Precedent:
     @property
     def first(self) -> str:
         return compile_commitment(self.proposals[0][2]).id
+
+
+def vetoes(terms: Commitment, members: Members) -> list[str]:
+    """Without whom alone it would never enter into force, whoever else pledged: one each, or nobody."""
+    roll = roll_of(terms, members)
+    everyone: dict[str, Alternatives] = dict.fromkeys(sorted(roll.parties), ())
+    return sorted(
+        who for exits in collapse_sets(roll, everyone, terms.entry.rule).sets if len(exits) == 1 for who in exits
+    )
 
 
 def ms(date: str) -> int:
@@ -406,6 +426,21 @@ def test_supreme_interests_take_reasons_and_three_months() -> None:
     played = supreme_interest().played()
     assert [refusal[3] for refusal in played["refused"]] == ["reason-missing", "notice-given"]
     assert line(played, "collapse") == ["2015-04-04"]
+    [told] = played["reasons"]
+    assert told[1:] == ["notice", "sudland", "the other side builds what this does not count"]
+    assert (
+        "After that anyone may leave with 92 d of notice, with a statement of the reasons."
+        in played["says"]["arms-limits"]
+    )
+
+
+def test_who_alone_could_keep_each_from_entering_into_force() -> None:
+    """What the precedents teach: 44 vetoes where all are named, none where a number or a share is asked for."""
+    assert len(ctbt(41).played()["vetoes"]["test-ban"]) == 44
+    assert len(fur_seal().played()["vetoes"]["fur-seal"]) == 4, "as many are asked for as there are"
+    assert paris().played()["vetoes"]["paris"] == []
+    assert ets().played()["vetoes"]["trading-year"] == []
+    assert halt_exit().played()["vetoes"] == {"halt": [], "exit-of-eastholm": ["eastholm"]}
 
 
 def test_the_halt_goes_on_for_twelve_months_after_notice() -> None:

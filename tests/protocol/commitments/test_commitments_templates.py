@@ -29,6 +29,7 @@ def test_each_template_lints_without_errors(name: str) -> None:
     problems = lint_commitment(fill(name), MEMBERS)
     assert [problem for problem in problems if problem.severity == "error"] == []
     allowed = {"growth": ["lease"], "bilateral": ["each of those named"], "exit": ["each of those named"]}.get(name, [])
+    allowed = [*allowed, "accounts have no operations for"]  # an exemption that nothing judges, which the text says
     assert all(any(word in problem.message for word in allowed) for problem in problems), problems
 
 

@@ -90,7 +90,7 @@ class Publisher:
         return published
 
     def _renewed(self, finding: StoredFinding) -> bytes:
-        """SPEC verifier-33: what a former key signed and is not on the log MUST be signed again, unchanged."""
+        """SPEC verifier-34: what a former key signed and is not on the log MUST be signed again, unchanged."""
         envelope = self._renew(finding.envelope)
         if envelope != finding.envelope:
             self._store.sign_again(finding.number, envelope)

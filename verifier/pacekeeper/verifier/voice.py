@@ -32,7 +32,7 @@ class StatementKeys:
     def key_for(self, state: State) -> SigningKey:
         """Return the key in force, or, if no file holds it, the one that signed before: what it signs waits.
 
-        SPEC verifier-33: findings MUST be signed by the key in force.
+        SPEC verifier-34: findings MUST be signed by the key in force.
         """
         holding = present(state, "verifier", self._party)
         if holding is None or holding.key == self._current.public:

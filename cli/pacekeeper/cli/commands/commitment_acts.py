@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from pacekeeper.cli.console import FILE, Sentence, sentences
+from pacekeeper.cli.copies import no_cache_option
 
 if TYPE_CHECKING:
     from pacekeeper.cli.commitments.acting import Build
@@ -19,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _calling(function: F) -> F:
     """The arguments of every act: who calls the log, who signs, and what is written."""
     for option in (
+        no_cache_option,
         click.option("--json", "as_json", is_flag=True, help="The outcome as JSON."),
         click.option("--receipt", type=FILE, help="Write the receipt, which verifies offline, to this file."),
         click.option("--as", "who", metavar="ID", help="The participant; refused unless the key is its key."),
@@ -35,6 +37,7 @@ def _act(
     who: str | None,
     receipt: Path | None,
     as_json: bool,
+    no_cache: bool,
     build: Build,
     subject: str,
     reports: bool = False,
@@ -43,10 +46,12 @@ def _act(
     from pacekeeper.cli.commitments.acting import act
     from pacekeeper.cli.commitments.caller import PARTICIPANT, REPORTER, open_caller
     from pacekeeper.cli.commitments.telling import tell_outcome
+    from pacekeeper.cli.copies import open_copy
 
     if receipt is not None and receipt.exists():
         raise Sentence(f"{receipt} exists already", 2)  # SPEC cli-4, before anything is signed
-    outcome = act(open_caller(config, key, who, REPORTER if reports else PARTICIPANT), build)
+    caller = open_caller(config, key, who, REPORTER if reports else PARTICIPANT)
+    outcome = act(caller, build, open_copy(caller.agreement.fingerprint, no_cache=no_cache))
     tell_outcome(outcome, subject, receipt, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""`pacekeeper commitment new, lint, render, diff`: from a template to a document that can be proposed."""
+"""`pacekeeper commitment new, lint, show, render, diff`: from a template to a document that can be proposed."""
 
 from __future__ import annotations
 
@@ -40,13 +40,19 @@ def new(template: str, settings: tuple[str, ...], sample: bool, out: Path) -> No
 @click.option("--json", "as_json", is_flag=True, help="Problems as JSON.")
 @sentences
 def lint(document: Path, bundle: Path | None, as_json: bool) -> None:
-    """List everything that is wrong with a commitment, with line numbers. Exit status 2 if it cannot be proposed."""
+    """List everything that is wrong with a commitment, with line numbers; if nothing is, say what its terms say.
+
+    Exit status 2 if it cannot be proposed.
+    """
     # SPEC cli-5: a fault of a document MUST be shown with its line number.
     from pacekeeper.cli.commitments.drafting import lint as look
     from pacekeeper.cli.commitments.drafting import read_document
+    from pacekeeper.protocol.documents.commitment import compile_commitment
+    from pacekeeper.protocol.documents.commitment_describe import describe_commitment
     from pacekeeper.protocol.text import count_of, printable
 
-    problems = look(read_document(document), bundle)
+    data = read_document(document)
+    problems = look(data, bundle)
     if as_json:
         echo_json([{"line": p.line, "severity": p.severity, "message": p.message} for p in problems])
     else:
@@ -56,6 +62,8 @@ def lint(document: Path, bundle: Path | None, as_json: bool) -> None:
     errors = sum(problem.severity == "error" for problem in problems)
     if errors:
         raise Sentence(f"{document} cannot be proposed: {count_of(errors, 'error')}", 2)
+    if not as_json:
+        click.echo("\n".join(describe_commitment(compile_commitment(data))))
     unchecked = "" if bundle else "; whom it names was not checked, which takes --bundle"
     click.echo(
         f"{printable(str(document), 1_000)} compiles; {count_of(len(problems), 'warning')}{unchecked}", err=as_json
@@ -64,22 +72,35 @@ def lint(document: Path, bundle: Path | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("document", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Digest and sentences as JSON, each with the table that says so.")
+@sentences
+def show(document: Path, as_json: bool) -> None:
+    """Say in plain sentences what a commitment says: every term, and what follows from those that it leaves out."""
+    from pacekeeper.cli.commitments.drafting import compile_document
+    from pacekeeper.protocol.documents.commitment_describe import describe_tables
+
+    terms = compile_document(document)
+    said = describe_tables(terms)
+    if as_json:
+        listed = [{"table": one.table, "sentence": one.sentence} for one in said]
+        echo_json({"commitment": terms.id, "digest": terms.digest.hex(), "sentences": listed})
+    else:
+        click.echo("\n".join(one.sentence for one in said))
+
+
+@click.command()
+@click.argument("document", type=FILE)
 @click.option("--out", type=FILE, required=True, help="The page to write.")
 @sentences
 def render(document: Path, out: Path) -> None:
-    """Write a commitment as one self-contained page: the prose on the left, the terms beside it on the right."""
-    from pacekeeper.cli.commitments.drafting import read_document
+    """Write a commitment as one self-contained page: the prose on the left; the terms on the right, and in words."""
+    from pacekeeper.cli.commitments.drafting import compile_document
     from pacekeeper.cli.commitments.page import render_page
-    from pacekeeper.client.errors import ConfigError
     from pacekeeper.client.keyfiles import write_public
-    from pacekeeper.protocol.documents.blocks import DocumentError, split_document
-    from pacekeeper.protocol.documents.commitment import compile_commitment
+    from pacekeeper.protocol.documents.blocks import split_document
 
-    data = read_document(document)
-    try:
-        page = render_page(compile_commitment(data), split_document(data))
-    except DocumentError as error:
-        raise ConfigError(f"{document}: {error}") from None
+    terms = compile_document(document)
+    page = render_page(terms, split_document(terms.document))
     write_public(out, page.encode())
     click.echo(f"wrote {out}")
 
@@ -127,4 +148,4 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
         click.echo("the drafts are the same" if read[0] == read[1] else "the drafts say the same, written otherwise")
 
 
-COMMANDS: Final = (new, lint, render, diff)
+COMMANDS: Final = (new, lint, show, render, diff)

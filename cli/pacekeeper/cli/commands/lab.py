@@ -115,12 +115,20 @@ def _digest(text: str) -> bytes:
 @click.option("--run", "run_id", required=True, help="The run that the command trains.")
 @click.option("--chips", default=1, show_default=True, help="Accelerators that it occupies.")
 @click.option("--title", default="", help="What the run is, in a sentence.")
+@click.option(
+    "--on-pause",
+    type=click.Choice(["terminate", "stop"]),
+    default="terminate",
+    show_default=True,
+    help="What a pause does to it once it had time to save: end it with status 75, or stop its processes until it is "
+    "lifted (only if all of them run below this one, on this machine).",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- CMD ...")
 @sentences
-def execute(config: Path, run_id: str, chips: int, title: str, arguments: tuple[str, ...]) -> int:
+def execute(config: Path, run_id: str, chips: int, title: str, on_pause: str, arguments: tuple[str, ...]) -> int:
     """Run an unmodified command and account for its accelerator time. Exits as the command does."""
     from pacekeeper.node.config import load_settings
-    from pacekeeper.node.meters.command import run_metered
+    from pacekeeper.node.meters.command import OnPause, run_metered
     from pacekeeper.node.meters.settings import resolve_settings
 
     lab = load_settings(config)
@@ -128,7 +136,8 @@ def execute(config: Path, run_id: str, chips: int, title: str, arguments: tuple[
         settings = resolve_settings(lab.socket, lab.spool, lab.on_daemon_down)
     except ValueError as error:
         raise Sentence(str(error), 2) from None
-    return run_metered(list(arguments), run_id, chips=chips, title=title, settings=settings)
+    chosen = OnPause(on_pause)
+    return run_metered(list(arguments), run_id, chips=chips, title=title, on_pause=chosen, settings=settings)
 
 
 @command.command()

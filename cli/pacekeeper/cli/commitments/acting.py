@@ -1,7 +1,8 @@
 """One statement on the log, from reading what is there to knowing what it brought about.
 
 1. Follow the log from entry 0, which must be the bundle's agreement; every entry is covered by its quorum's cosigned
-   checkpoint before it is looked at, and replayed with its signatures verified. What is too old is not signed upon.
+   checkpoint before it is looked at, and replayed with its signatures verified. What this machine has read and verified
+   before comes from its own copy (client/cache.py). What is too old is not signed upon.
 2. Build the statement from the replayed state: digest, round and the index of the pledge that stands.
 3. Sign it, submit it, and verify the receipt, quorum and inclusion.
 4. Follow on to the statement's own entry, and look at the commitments as they then stand.
@@ -19,6 +20,7 @@ from google.protobuf.message import Message
 
 from pacekeeper.cli.commitments.caller import Caller, Connection
 from pacekeeper.cli.console import USAGE, Sentence, progress
+from pacekeeper.client.cache import EntryCache, follow_on
 from pacekeeper.client.collector import settle
 from pacekeeper.client.errors import Outage, TemporaryFailure
 from pacekeeper.client.follow import VerifiedBatch
@@ -51,8 +53,8 @@ class Outcome:
     state: State
 
 
-def act(caller: Caller, build: Build) -> Outcome:
-    """Put one statement on the log. build(state, who) makes it.
+def act(caller: Caller, build: Build, cache: EntryCache | None = None) -> Outcome:
+    """Put one statement on the log. build(state, who) makes it. cache: what was read of the log before.
 
     Raises Refused for what the replayed log already rules out, Sentence with the log's code when the log refuses it,
     and TemporaryFailure when it has no final outcome: the same command may then be given again.
@@ -64,18 +66,18 @@ def act(caller: Caller, build: Build) -> Outcome:
         key, who = caller.signer(state)
         return seal(build(state, who), [key])
 
-    return put(caller, sign)
+    return put(caller, sign, cache)
 
 
-def put(connection: Connection, sign: Sign) -> Outcome:
+def put(connection: Connection, sign: Sign, cache: EntryCache | None = None) -> Outcome:
     """As act, for an envelope that sign(state) makes."""
-    return asyncio.run(_put(connection, sign))
+    return asyncio.run(_put(connection, sign, cache))
 
 
-async def _put(connection: Connection, sign: Sign) -> Outcome:
+async def _put(connection: Connection, sign: Sign, cache: EntryCache | None) -> Outcome:
     agreement = connection.agreement
     async with LogClient(agreement.log.address, connection.credentials, agreement) as log:
-        reading = Reading(agreement, lambda policy: log.follow(policy=policy))
+        reading = Reading(agreement, lambda policy: follow_on(log, cache, policy), cache)
         with progress("replaying") as report:
             state = await reading.reach(await _vouched_size(log, agreement), report)
         check_fresh(state, time.time_ns() // 1_000_000)
@@ -129,20 +131,31 @@ def check_fresh(state: State, now_ms: int) -> None:
 
 
 class Reading:
-    """The log's verified entries, replayed as they come."""
+    """The log's verified entries, replayed as they come, and kept in the cache."""
 
-    def __init__(self, agreement: Agreement, follow: Callable[[Policy], AsyncIterator[VerifiedBatch]]) -> None:
+    def __init__(
+        self,
+        agreement: Agreement,
+        follow: Callable[[Policy], AsyncIterator[VerifiedBatch]],
+        cache: EntryCache | None = None,
+    ) -> None:
         self._agreement = agreement
+        self._cache = cache
         self._state: State | None = None
         self._batches = follow(lambda: None if self._state is None else self._state.agreement.policy())
 
     async def reach(self, size: int, report: Callable[[int, int], None] = lambda _done, _total: None) -> State:
         """Replay until there are at least so many entries; return the state. TemporaryFailure if they do not come."""
         while self._state is None or self._state.size < size:
-            for entry in (await self._next(size)).entries:
+            batch = await self._next(size)
+            for entry in batch.entries:
                 self._take(entry)
             assert self._state is not None
+            if self._cache is not None:
+                self._cache.keep(batch)
             report(self._state.size, size)
+        if self._cache is not None:
+            self._cache.save()
         return self._state
 
     async def _next(self, size: int) -> VerifiedBatch:
@@ -156,6 +169,9 @@ class Reading:
             raise TemporaryFailure(Outage.UNREACHABLE, "the log's stream of entries has ended") from None
 
     def _take(self, entry: bytes) -> None:
+        if self._state is not None and self._cache is not None:
+            self._cache.apply(self._state, entry)
+            return
         if self._state is not None:
             apply(self._state, entry)
             return

@@ -22,7 +22,8 @@ from pacekeeper.protocol.documents.agreement import Agreement
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.keys import SigningKey
 from pacekeeper.protocol.replay.key_life import RULES_WITH_SUCCESSORS
-from pacekeeper.protocol.replay.state import Authority, State
+from pacekeeper.protocol.replay.participants import Authority
+from pacekeeper.protocol.replay.state import State
 
 PARTICIPANT = ("party", "lab")
 REPORTER = ("verifier", "lab")

@@ -18,7 +18,7 @@ from pacekeeper.protocol.documents.lint import Problem
 from pacekeeper.protocol.documents.template import placeholders
 from pacekeeper.protocol.limits import MAX_DOCUMENT_BYTES
 from pacekeeper.protocol.replay.acts import KINDS
-from pacekeeper.protocol.replay.state import members_of
+from pacekeeper.protocol.replay.participants import members_of
 from pacekeeper.protocol.units import format_time
 
 # What a first draft can begin with where --sample is given: round figures that go together, and nobody's proposal.
@@ -148,6 +148,14 @@ def _not_admitted(document: bytes, agreement: Agreement | None) -> list[Problem]
     if kind not in KINDS[version]:
         return [Problem(line, "warning", f"rules version {version} does not take the kind {kind} on the log")]
     return []
+
+
+def compile_document(path: Path) -> Commitment:
+    """Return what a document says by itself, whoever the members are. ConfigError names the file and the line."""
+    try:
+        return compile_commitment(read_document(path))
+    except DocumentError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def check_document(path: Path, agreement: Agreement) -> Commitment:

@@ -11,6 +11,7 @@ from pacekeeper.protocol.commitments.pledges import Collapse
 from pacekeeper.protocol.commitments.simulate import MAX_COLLAPSE_SETS, Foresight
 from pacekeeper.protocol.commitments.transitions import Phase
 from pacekeeper.protocol.commitments.wording import format_measure
+from pacekeeper.protocol.documents.commitment_describe import describe_commitment
 from pacekeeper.protocol.documents.commitment_model import CapLimits
 from pacekeeper.protocol.documents.describe import exact_flop
 from pacekeeper.protocol.text import count_of, printable
@@ -30,6 +31,9 @@ def describe_foresight(foresight: Foresight, until_ms: int) -> Iterator[str]:
     for step, refusal in foresight.refused:
         who = printable(step.who, 64)
         yield f"  refused: {step.action} by {who}: {printable(refusal.message)} ({refusal.code})"
+    yield "what it says"
+    for sentence in describe_commitment(standing.terms):
+        yield f"  {sentence}"
     yield "time line"
     for moment, sentence in tell_moments(standing):
         yield f"  {format_time(moment.time_ms)}: {sentence}"
@@ -48,7 +52,8 @@ def describe_foresight(foresight: Foresight, until_ms: int) -> Iterator[str]:
 def describe_collapse(collapse: Collapse) -> Iterator[str]:
     """Yield each minimal set whose exit makes the entry rule fail, and whether there are others.
 
-    SPEC cli-19: every minimal set that was found MUST be told, and that the search was cut, if it was.
+    SPEC cli-19: every minimal set that was found MUST be told, and of a search that was cut up to which size none is
+    missing.
     """
     if collapse.sets == (frozenset(),):
         yield "nobody's: the conditions are not met by those who pledged"
@@ -57,12 +62,18 @@ def describe_collapse(collapse: Collapse) -> Iterator[str]:
         yield " and ".join(sorted(exits))
     if len(collapse.sets) > _SHOWN:
         yield f"and {count_of(len(collapse.sets) - _SHOWN, 'set')} more, which --json lists"
-    if not collapse.sets:
-        yield "nobody's" if collapse.complete else "not known: the search was cut before any set was found"
-    elif collapse.complete:
-        yield f"({count_of(len(collapse.sets), 'set')}; there are no others)"
+    sets = count_of(len(collapse.sets), "set")
+    if collapse.complete:
+        yield f"({sets}; there are no others)" if collapse.sets else "nobody's"
+        return
+    # SPEC pledges-8: what is missing is named by size.
+    if not collapse.listed:
+        vouched = "there may be others" if collapse.sets else "it is not known"
+    elif any(len(exits) <= collapse.listed for exits in collapse.sets):
+        vouched = f"every set of up to {count_of(collapse.listed, 'member')} is listed, larger ones may be missing"
     else:
-        yield f"(the search was cut at {count_of(len(collapse.sets), 'set')}: there may be others)"
+        vouched = f"no exit of up to {count_of(collapse.listed, 'participant')} would, of more it is not known"
+    yield f"(the search was cut at {sets}: {vouched})"
 
 
 def describe_constraints(constraints: Constraints) -> Iterator[str]:
@@ -93,6 +104,7 @@ def export_foresight(foresight: Foresight, until_ms: int) -> dict[str, Any]:
     """Return the same as JSON-able values, all sets that were found among them."""
     return {
         "commitment": foresight.standing.terms.id,
+        "says": describe_commitment(foresight.standing.terms),
         "until_ms": until_ms,
         "phase": str(foresight.phase),
         "bound": dict(foresight.bound),
@@ -108,6 +120,7 @@ def export_foresight(foresight: Foresight, until_ms: int) -> dict[str, Any]:
         "collapse": {
             "sets": [sorted(exits) for exits in foresight.collapse.sets],
             "complete": foresight.collapse.complete,
+            "listed": foresight.collapse.listed,
             "limit": MAX_COLLAPSE_SETS,
         },
         "gates": {

@@ -1,4 +1,4 @@
-"""A document as one page for reading: the prose on the left, the terms that implement it on the right.
+"""A document as one page for reading: the prose on the left; on the right the terms that implement it, in words first.
 
 The page is one file that loads nothing, runs nothing and sends nothing. Every character of the document stands in it,
 escaped, and no markup of the document is interpreted but headings and paragraphs: what is signed is the text, and a
@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
 from pacekeeper.protocol.documents.blocks import CLOSING, OPENING, Article, Document
+from pacekeeper.protocol.documents.commitment_describe import describe_tables
 from pacekeeper.protocol.documents.commitment_model import Commitment
 from pacekeeper.protocol.text import printable
 
+_HEADER: Final = re.compile(r"\[\[?([a-z0-9_-]+)")
 _STYLE: Final = """
 :root { color-scheme: light dark; font: 1rem/1.55 Georgia, serif; }
 body { margin: 0 auto; max-width: 80rem; padding: 1.5rem; }
 header, article { border-bottom: 1px solid #8888; padding-bottom: 1rem; }
 h1, h2, h3 { line-height: 1.25; font-family: system-ui, sans-serif; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font: .9rem/1.5 system-ui, sans-serif; }
+ul { margin: 0 0 .8rem; padding-left: 1.1rem; font: .9rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 dd { margin: 0; overflow-wrap: anywhere; }
 section { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem; }
 p { margin: 0 0 .8rem; }
@@ -37,10 +41,11 @@ pre b { display: inline-block; width: 3em; color: #888; font-weight: normal; use
 
 @dataclass
 class Row:
-    """A stretch of prose and the block of terms after it: lines with their numbers."""
+    """A stretch of prose, and the block of terms after it: lines with their numbers, and what they say in words."""
 
     prose: list[tuple[int, str]] = field(default_factory=list)
     terms: list[tuple[int, str]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
 
 def render_page(commitment: Commitment, document: Document) -> str:
@@ -64,14 +69,33 @@ def render_page(commitment: Commitment, document: Document) -> str:
         f"<style>{_STYLE}</style>",
         "</head>",
         "<body>",
-        *_head(commitment, document, starts[0] if starts else len(document.lines) + 1),
     ]
-    for article, end in zip(document.articles, ends, strict=True):
-        parts.extend(_article(document, article, end))
+    rows = [_rows(document, article.line + 1, end) for article, end in zip(document.articles, ends, strict=True)]
+    silent = _put_in_words(commitment, [row for of_article in rows for row in of_article])
+    parts.extend(_head(commitment, document, starts[0] if starts else len(document.lines) + 1, silent))
+    for article, of_article in zip(document.articles, rows, strict=True):
+        parts.extend(_article(article, of_article))
     return "\n".join([*parts, "</body>", "</html>", ""])
 
 
-def _head(commitment: Commitment, document: Document, end: int) -> Iterator[str]:
+def _put_in_words(commitment: Commitment, rows: list[Row]) -> list[str]:
+    """Put each sentence where the table that it is about first stands; return those about tables that are left out.
+
+    SPEC commitments-76: every term MUST be told in words, and what follows from the absence of one too.
+    """
+    place: dict[str, Row] = {}
+    for row in rows:
+        for _, line in row.terms:
+            header = _HEADER.match(line)
+            if header is not None:
+                place.setdefault(header[1], row)
+    silent: list[str] = []
+    for said in describe_tables(commitment):
+        (place[said.table].said if said.table in place else silent).append(said.sentence)
+    return silent
+
+
+def _head(commitment: Commitment, document: Document, end: int, silent: list[str]) -> Iterator[str]:
     yield "<header>"
     yield from _prose(list(enumerate(document.lines[: end - 1], start=1)))
     yield "<dl>"
@@ -79,18 +103,29 @@ def _head(commitment: Commitment, document: Document, end: int) -> Iterator[str]
     for name, value in facts.items():
         yield f"<dt>{escape(name)}</dt><dd>{_shown(value)}</dd>"
     yield "</dl>"
+    if silent:
+        yield "<p>What its terms leave out, and so say as well:</p>"
+        yield from _list(silent)
     yield "</header>"
 
 
-def _article(document: Document, article: Article, end: int) -> Iterator[str]:
+def _list(sentences: list[str]) -> Iterator[str]:
+    yield "<ul>"
+    yield from (f"<li>{_shown(sentence)}</li>" for sentence in sentences)
+    yield "</ul>"
+
+
+def _article(article: Article, rows: list[Row]) -> Iterator[str]:
     yield f'<article id="article-{article.number}">'
     yield f"<h2>Article {article.number}. {_shown(article.title)}</h2>"
-    for row in _rows(document, article.line + 1, end):
+    for row in rows:
         yield "<section>"
         yield "<div>"
         yield from _prose(row.prose)
         yield "</div>"
         yield "<div>"
+        if row.said:
+            yield from _list(row.said)
         if row.terms:
             lines = "".join(f"<span><b>{number}</b>{_shown(line)}</span>" for number, line in row.terms)
             yield f"<pre><code>{lines}</code></pre>"

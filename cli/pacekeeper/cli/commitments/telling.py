@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,23 +14,62 @@ from pacekeeper.audit.result import AuditResult
 from pacekeeper.audit.story import describe_now, export_commitment, headline, tell_entry
 from pacekeeper.audit.windows import tell_windows
 from pacekeeper.cli.commitments.acting import Outcome
-from pacekeeper.cli.console import Sentence, echo_json
+from pacekeeper.cli.console import USAGE, Sentence, echo_json
 from pacekeeper.client.keyfiles import write_public
 from pacekeeper.protocol.commitments.standing import Standing
+from pacekeeper.protocol.replay.outlook import stand_at
 from pacekeeper.protocol.replay.state import State
 from pacekeeper.protocol.text import count_of
+from pacekeeper.protocol.units import format_time
 
 FAILED = 3
 
 
-def describe(state: State, standing: Standing) -> Iterator[str]:
-    """Yield the lines about one commitment."""
+@dataclass(frozen=True)
+class View:
+    """A time other than that of the replay's last entry. foreseen: the log has not come to it."""
+
+    time_ms: int
+    foreseen: bool
+
+
+def describe(state: State, standing: Standing, view: View | None = None) -> Iterator[str]:
+    """Yield the lines about one commitment, as it stands or as a view says."""
     yield headline(standing)
-    for sentence in (*describe_now(standing), *tell_windows(state, standing)):
+    when = "now" if view is None else "then"
+    for sentence in (*describe_now(standing, when=when), *tell_windows(state, standing)):
         yield f"  {sentence}"
     yield "  time line"
-    for sentence in tell_commitment(state, standing):
+    for sentence in tell_commitment(state, standing, foreseen=view is not None and view.foreseen):
         yield f"    {sentence}"
+
+
+def view_at(result: AuditResult, time_ms: int) -> View:
+    """Bring an audited state to a time, before its next entry or after the head. Sentence for one before the log."""
+    state = result.state
+    assert state is not None
+    if time_ms < state.founded_ms:
+        begun = format_time(state.founded_ms)
+        raise Sentence(f"--at-time {format_time(time_ms)}: the log begins later, at {begun}", USAGE)
+    stand_at(state, time_ms, result.next_ms)
+    return View(time_ms, foreseen=result.next_ms is None and time_ms > state.last_time_ms)
+
+
+def describe_view(state: State, view: View) -> str:
+    """Say which time is looked at, and what it rests on."""
+    at, last = format_time(view.time_ms), f"entry {state.size - 1}, of {format_time(state.last_time_ms)}"
+    if view.foreseen:
+        return f"as it would stand at {at}, if nothing were said after {last}"
+    return f"as it stood at {at}, after {last}"
+
+
+def export_view(state: State, standing: Standing, view: View) -> dict[str, Any]:
+    """Return a commitment as JSON-able values: as export_commitment, and the time. What is foreseen has no index."""
+    exported = export_commitment(state, standing)
+    for moment in exported["timeline"]:
+        if view.foreseen and moment["index"] >= state.size:
+            moment["index"] = None
+    return {**exported, "at_ms": view.time_ms, "foreseen": view.foreseen}
 
 
 def explain_faults(result: AuditResult) -> Sentence:

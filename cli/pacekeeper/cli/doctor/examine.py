@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pacekeeper.cli.doctor.check import Check, fail, ok
+from pacekeeper.cli.doctor.copies import check_copies
 from pacekeeper.cli.doctor.epochs import check_epochs
 from pacekeeper.cli.doctor.keys import check_keys
 from pacekeeper.cli.doctor.lab import check_lab
@@ -36,6 +37,7 @@ def examine(config_path: Path, *, offline: bool = False) -> Iterator[Check]:
     yield from check_ports(subject)
     if subject.lab is not None:
         yield from check_lab(subject)
+    yield from check_copies(subject)
     if subject.bundle is not None and not offline:
         agreement = subject.bundle.agreement
         yield from check_log(subject, subject.bundle)

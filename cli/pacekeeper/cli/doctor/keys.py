@@ -19,7 +19,7 @@ from pacekeeper.client.bundle import transport_pins
 from pacekeeper.client.keyfiles import load_key, read_private
 from pacekeeper.client.tls import check_certificate
 from pacekeeper.protocol.errors import Code, Refused
-from pacekeeper.protocol.replay.state import members_of
+from pacekeeper.protocol.replay.participants import members_of
 
 _RESTORE: Final = "restore it from your backup; a new key has to be named by the agreement first"
 _SOON: Final = datetime.timedelta(days=90)

@@ -76,6 +76,8 @@ class UnaryChannel:
         self._socket = made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         made.settimeout(_left(give_up))
         made.connect(str(self._path))
+        if self._closed:  # close() cannot have cut what was not connected yet
+            raise BrokenConnection("the connection is closed")
         return made
 
     def _exchange(self, on: socket.socket, headers: bytes, request: bytes, give_up: float) -> Answer:

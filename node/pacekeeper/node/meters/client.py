@@ -1,4 +1,4 @@
-"""The calls a meter makes to its lab daemon: three, idempotent, each with a deadline, over a Unix socket.
+"""The calls a meter makes to its lab daemon: four, idempotent, each with a deadline, over a Unix socket.
 
 A call ends in one of three ways: the daemon answered; it is away (DaemonAway: try again later, the spool keeps what
 was said); it refused (Refused: the sentence is its own).
@@ -106,6 +106,11 @@ class GateClient:
             uncounted=notes,
         )
         self._call("RecordCheckpoint", request, gate_pb2.RecordCheckpointResponse)
+
+    def await_change(self, job: str, after: int) -> int:
+        """Return the daemon's revision once it is not the one that is known, or after a while. As report_usage."""
+        request = gate_pb2.AwaitChangeRequest(job=job, after=after)
+        return self._call("AwaitChange", request, gate_pb2.AwaitChangeResponse).revision
 
     def close(self) -> None:
         """Cut the connection; a call under way ends as if the daemon were away."""

@@ -1,4 +1,4 @@
-"""The two threads beside training: the recorder samples and spools, the courier talks to the daemon.
+"""Two threads beside training: the recorder samples and spools, the courier talks to the daemon.
 
 SPEC metering-3: the training thread's step makes no call, and every call has a deadline. The recorder never waits for
 the network, so a hung daemon does not blur a period's end. The courier carries whatever is outstanding, in any state of
@@ -25,7 +25,7 @@ _REFUSED_PAUSE_S = 5.0  # a refusal seldom heals by itself
 
 
 class Recorder(threading.Thread):
-    """Samples right after each period's end, and rewrites the spool file when its time has come."""
+    """Samples right after each period's end, rewrites the spool file when its time has come, and tightens by plan."""
 
     def __init__(self, record: JobRecord, settings: MeterSettings, flag: HoldFlag, courier: Courier) -> None:
         super().__init__(name="pacekeeper-recorder", daemon=True)
@@ -43,8 +43,12 @@ class Recorder(threading.Thread):
         written_ms = self._record.now_ms()
         boundary_ms = self._record.next_boundary_ms()
         while True:
+            planned_s = self._flag.advance()
             due_ms = min(self._due_ms(written_ms), boundary_ms)
-            if self._stopping.wait(max(1, due_ms - self._record.now_ms()) / 1000):
+            pause_s = max(1, due_ms - self._record.now_ms()) / 1000
+            self._flag.planned_earlier.wait(pause_s if planned_s is None else min(pause_s, max(0.001, planned_s)))
+            self._flag.planned_earlier.clear()
+            if self._stopping.is_set():
                 return
             now_ms = self._record.now_ms()
             if now_ms >= boundary_ms:
@@ -66,6 +70,7 @@ class Recorder(threading.Thread):
 
     def stop(self) -> None:
         self._stopping.set()
+        self._flag.planned_earlier.set()
         self.join()
 
 

@@ -1,7 +1,8 @@
 """Whether training may take its next step: a flag that costs a step nothing, and the wait behind it.
 
 Two things hold training: the daemon's decision, and, where the policy says so, the daemon's absence. A decision to
-hold stays until the daemon itself says proceed; going away does not lift it. A rate stays in the same way.
+hold stays until the daemon itself says proceed; going away does not lift it. A rate stays in the same way. What the
+daemon told ahead comes into effect at its time, whether or not the daemon is there.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import os
 import threading
 import time
 import weakref
+from typing import Final
 
 from pacekeeper.node.meters.orders import PROCEED, Order
 from pacekeeper.node.meters.pace import Pace
 
 log = logging.getLogger("pacekeeper.meter")
+_SOURCE: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # which goes on while the machine sleeps
+_EARLIER_S: Final = 0.05  # each answer counts to a planned time anew, and never quite the same
 
 
 class HoldFlag:
@@ -31,6 +35,9 @@ class HoldFlag:
         self._broken: BaseException | None = None
         self._closed = False
         self._condition = threading.Condition()
+        self._ordering = threading.Lock()
+        self._plan: list[tuple[float, Order]] = []  # by _SOURCE
+        self.planned_earlier = threading.Event()  # set when advance() is to be called sooner than it last said
         _flags.add(self)
 
     @property
@@ -59,7 +66,30 @@ class HoldFlag:
         return self._away
 
     def order(self, order: Order) -> None:
-        """Take the daemon's decision. Whatever it is, the daemon is there."""
+        """Take the daemon's decision, and what it plans. Whatever it is, the daemon is there."""
+        with self._ordering:
+            self._take(order, None)
+            now_s = time.clock_gettime(_SOURCE)
+            before_s = self._plan[0][0] if self._plan else float("inf")
+            self._plan = [(now_s + in_s, planned) for in_s, planned in order.planned]
+            earlier = bool(self._plan) and self._plan[0][0] < before_s - _EARLIER_S
+        if earlier:
+            self.planned_earlier.set()
+
+    def advance(self) -> float | None:
+        """Let what was planned for by now come into effect; return in how many seconds the next comes, if any does.
+
+        SPEC metering-23: what the daemon told ahead MUST tighten at its time without another word, and never loosen.
+        """
+        with self._ordering:
+            now_s = time.clock_gettime(_SOURCE)
+            while self._plan and self._plan[0][0] <= now_s:
+                _, planned = self._plan.pop(0)
+                if planned.is_stricter(self._order):
+                    self._take(planned, self._away)
+            return self._plan[0][0] - now_s if self._plan else None
+
+    def _take(self, order: Order, away: str | None) -> None:
         before = self._order
         if order.hold is not None and order.hold != before.hold:
             log.warning("training is held: %s", order.hold)
@@ -67,7 +97,7 @@ class HoldFlag:
             log.warning("training may go on at %.4g FLOP/s", order.flop_per_s)
         elif order == PROCEED and self.raised:
             log.warning("training may go on")
-        self._set(order, None)
+        self._set(order, away)
 
     def miss(self, reason: str) -> None:
         """Hold because the daemon is away; what it last decided stays."""

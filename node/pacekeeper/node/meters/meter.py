@@ -22,6 +22,7 @@ from typing import Final
 from pacekeeper.node.meters.client import GateClient
 from pacekeeper.node.meters.courier import Courier, Recorder
 from pacekeeper.node.meters.hold import HoldFlag
+from pacekeeper.node.meters.listener import Listener
 from pacekeeper.node.meters.opening import check_opening, first_contact
 from pacekeeper.node.meters.record import JobClock, JobRecord, log
 from pacekeeper.node.meters.settings import MeterSettings, resolve_settings
@@ -70,10 +71,12 @@ class Meter:
             raise
         self._courier = Courier(self._record, self._client, settings, self._flag, opened=contact.answered)
         self._recorder = Recorder(self._record, settings, self._flag, self._courier)
+        self._listener = Listener(opening.job, settings, self._courier.wake)
         self._closed = False
         self._flag.order(contact.order)
         self._recorder.start()
         self._courier.start()
+        self._listener.start()
         atexit.register(self.close)
 
     @classmethod
@@ -166,6 +169,15 @@ class Meter:
             log.warning("the count is incomplete: %s", sentence)
             self._courier.wake()
 
+    def seen_still(self) -> None:
+        """Say that all processes of the job were seen stopped, and without any work since the last time that this was
+        said: that time occupies no chip. For a wrapper around a command; a loop's chips stay occupied."""
+        self._record.seen_still()
+
+    def moves(self) -> None:
+        """Say that they go on, or may have: what came after the last seen_still() counts."""
+        self._record.moves()
+
     @property
     def held(self) -> str | None:
         """Why training is held, or None."""
@@ -192,6 +204,12 @@ class Meter:
         return self._flag.flop_per_s
 
     @property
+    def planned(self) -> float | None:
+        """In how many seconds training will be held or slowed down by what the daemon told ahead; None if not so far
+        known."""
+        return self._flag.advance()
+
+    @property
     def complete(self) -> bool:
         """Whether everything seen could be counted."""
         return self._record.complete
@@ -215,6 +233,7 @@ class Meter:
             return
         self._closed = True
         atexit.unregister(self.close)
+        self._listener.stop()
         self._recorder.stop()
         self._record.close()
         delivered = self._courier.stop(self._settings.close_s)

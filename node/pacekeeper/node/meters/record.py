@@ -70,6 +70,7 @@ class JobRecord:
         self._acknowledged: dict[int, PeriodFigure] = {}
         self._acknowledged_notes = 0
         self._acknowledged_close = False
+        self._still = False
         self._disk_failed = False
         self._safe_ms = job.opened_ms
 
@@ -97,6 +98,21 @@ class JobRecord:
         with self._lock:
             self._sample()
 
+    def seen_still(self) -> None:
+        """All of the job was seen to stand still; time since the last call, if there was one, is not counted."""
+        with self._lock:
+            if self._still:
+                self._ledger.skip(self._clock.now_ms())
+            else:
+                self._sample()
+            self._still = True
+
+    def moves(self) -> None:
+        """It stands still no more, or was not seen to: what came after the last call of seen_still() counts."""
+        with self._lock:
+            self._still = False
+            self._sample()
+
     def note(self, text: str) -> bool:
         """Record that something was not counted, before the figures that lack it; whether that is news."""
         with self._lock:
@@ -121,6 +137,7 @@ class JobRecord:
     def close(self) -> None:
         """Take the last sample; nothing is counted from here on. The final state is on disk when this returns."""
         with self._lock:
+            self._still = False
             self._sample()
             self._job = replace(self._job, closed=True)
         self.write()
@@ -198,6 +215,6 @@ class JobRecord:
             self._safe_ms = max(self._safe_ms, until_ms)
 
     def _sample(self) -> None:
-        if not self._job.closed:
+        if not self._job.closed and not self._still:
             flop, steps = self._totals()
             self._ledger.advance(self._clock.now_ms(), flop, steps)

@@ -97,6 +97,13 @@ class UsageLedger:
             self._add(period, upto_flop - given_flop, upto_steps - given_steps, self.chips * (stop - position))
             given_flop, given_steps, position = upto_flop, upto_steps, stop
 
+    def skip(self, now_ms: int) -> None:
+        """Pass over the time up to now_ms: for it no chip time is counted. Call advance() first for what came before.
+
+        SPEC metering-25: only time that was seen to be stood still in MUST be passed over.
+        """
+        self._sampled_ms = max(self._sampled_ms, now_ms)
+
     def _add(self, period: int, flop: int, steps: int, chip_ms: int) -> None:
         old = self._periods.get(period, PeriodFigure(period, 0, 0, 0))
         self._periods[period] = PeriodFigure(period, old.flop + flop, old.steps + steps, old.chip_ms + chip_ms)

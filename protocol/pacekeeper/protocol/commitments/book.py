@@ -144,10 +144,12 @@ class Book:
         leases = [lease for commitment in pledged if (lease := self.standings[commitment].terms.lease)]
         return min(leases, key=lambda lease: (lease.lease_ms, not lease.hold), default=None)
 
-    def describe(self) -> dict[str, object]:
+    def describe(self, *, reasons: bool = False) -> dict[str, object]:
         """Return what the digest of a state covers, as JSON-able values in a fixed order."""
         return {
-            "standings": {ident: standing.describe() for ident, standing in sorted(self.standings.items())},
+            "standings": {
+                ident: standing.describe(reasons=reasons) for ident, standing in sorted(self.standings.items())
+            },
             "measured": [[*key, until] for key, until in sorted(self.measured.items())],
             "clean": dict(sorted(self.clean.items())),
             "history": {

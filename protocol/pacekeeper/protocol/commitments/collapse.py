@@ -8,7 +8,8 @@ It goes by size, so what it finds first is smallest, and it makes the question s
 3. Participants that could change places without anyone noticing are a class: only how many of them leave matters, and
    "any 46 of these 100" is found once and then spelt out.
 4. For each size, a depth-first search over classes. A branch is left when even an over-estimate of what its remaining
-   exits can strike keeps the goal; at the last exit whole groups are tried at once, and halved only if one breaks it.
+   exits can strike keeps the goal; at the last exit only those are tried who could do more than they do by themselves,
+   whole groups at once, halved only if one breaks it.
 
 The over-estimate: r exits strike at most what the r worst would strike alone, and besides whoever then misses a count,
 and whoever has several alternatives of which each misses one or could be hit. For counts, weights and pledges that name
@@ -21,10 +22,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from heapq import nlargest
-from itertools import combinations, groupby
+from itertools import combinations
 from typing import Final
 
+from pacekeeper.protocol.commitments.collapse_search import Search
 from pacekeeper.protocol.commitments.system import (
     Demand,
     State,
@@ -37,187 +38,35 @@ from pacekeeper.protocol.commitments.system import (
 )
 
 # A unit: taking one fixed point, striking one participant in it, or comparing one set with sixteen others.
-WORK: Final = 40_000  # some 20 to 35 ms with 200 participants
+WORK: Final = 33_000  # some 15 to 40 ms with 200 participants
 SOME_WORK: Final = 200_000  # with 300 participants each of whom drags all others along, one set is still found
 
 
-class Search:
-    """The exits after which one demand fails, size by size.
-
-    essential: left out, being known. alone: what each exit does by itself, shared by searches. deeper: there may be
-    larger ones.
-    """
-
-    def __init__(
-        self, system: System, goal: Demand, essential: int, alone: dict[int, State], budget: list[int]
-    ) -> None:
-        self._system, self._goal, self._budget = system, goal, budget
-        self.deeper = True
-        self._known: list[int] = []
-        relevant, counted = self._relevant()
-        self._alone: dict[int, State] = {}
-        for place in members(relevant & ~essential):
-            if place not in alone:
-                alone[place] = system.strike(system.start, 1 << place, budget)
-            self._alone[place] = alone[place]
-        spend(budget, len(self._alone))
-        self._order, self._next, self.classes = self._classes(relevant, counted)
-        self._worst: dict[tuple[int, int], tuple[int, int, int]] = {}
-        # What could be hit among several alternatives, and who is left to go, from each place of the order on.
-        self._hit, self._rest = [0], [0]
-        for place in reversed(self._order):
-            self._hit.append(self._hit[-1] | self._alone[place].lost & system.several)
-            self._rest.append(self._rest[-1] | 1 << place)
-        self._hit.reverse()
-        self._rest.reverse()
-
-    def _relevant(self) -> tuple[int, tuple[bool, bool, bool]]:
-        """Return whom the goal depends on, over any number of conditions, and which counts."""
-        system = self._system
-        weighty = sum(1 << place for place, weight in enumerate(system.weights) if weight)
-        masks = (system.parties, system.labs, weighty)
-        counted, mask, done = [False] * 3, self._goal.named, 0
-        fresh: list[Demand] = [self._goal]
-        while fresh:
-            for demand in fresh:
-                mask |= demand.named
-                for measure in range(3):
-                    if demand[measure] and not counted[measure]:
-                        counted[measure] = True
-                        mask |= masks[measure]
-            fresh = [demand for place in members(mask & ~done) for demand in system.demands[place]]
-            done = mask
-        return mask, (counted[0], counted[1], counted[2])
-
-    def _classes(self, relevant: int, counted: tuple[bool, bool, bool]) -> tuple[list[int], list[int], dict[int, int]]:
-        """Return the candidates, the worst first, where the next class begins for each, and each one's class as a mask.
-
-        Two are of one class if they drag each other along, or if nothing that matters tells them apart.
-        """
-        system = self._system
-        owners = sum(relevant << plane * system.size for plane in range(1 + len(system.shifts)))
-        dragging: dict[int, int] = {}
-        for state in self._alone.values():
-            dragging[state.alive] = dragging.get(state.alive, 0) + 1
-        groups: dict[object, int] = {}
-        for place, state in self._alone.items():
-            key: object = state.alive
-            if dragging[state.alive] == 1:
-                roles = (system.parties >> place & 1, system.labs >> place & 1, system.weights[place])
-                shown = tuple(role if use else 0 for role, use in zip(roles, counted, strict=True))
-                key = (shown, tuple(system.demands[place]), system.naming[place] & owners)
-            groups[key] = groups.get(key, 0) | 1 << place
-        classes = {place: mask for mask in groups.values() for place in members(mask)}
-
-        def rank(place: int) -> tuple[int, int, int, int]:
-            lead = (classes[place] & -classes[place]).bit_length()
-            struck = tuple(
-                getattr(system.start, n) - getattr(self._alone[place], n) for n in ("parties", "labs", "weight")
-            )
-            main = sum(loss for loss, asked in zip(struck, self._goal[:3], strict=True) if asked)
-            return -main, (self._alone[place].alive & relevant).bit_count(), lead, place
-
-        order = sorted(self._alone, key=rank)
-        following, at = [], 0
-        for _, group in groupby(order, key=classes.__getitem__):
-            at += (count := len(list(group)))
-            following += [at] * count
-        return order, following, classes
-
-    def level(self, size: int) -> Iterator[int]:
-        """Yield the sets of this size, one for each choice of how many of each class, its first ones standing for all.
-
-        To be asked for every size in turn, from 2 on.
-        """
-        self.deeper = False
-        smaller = list(self._known)
-        stack = [(self._system.start, 0, 0, size)]
-        while stack:
-            state, gone, at, more = stack.pop()
-            while at < len(self._order) and not state.alive >> self._order[at] & 1:
-                at = self._next[at]
-            if at == len(self._order) or self._out_of_reach(state, at, more):
-                continue
-            if more == 1:
-                for place in self._last(state, at):
-                    exits = gone | 1 << place
-                    spend(self._budget, 1 + len(smaller) // 16)
-                    if not any(exits & each == each for each in smaller):
-                        self._known.append(exits)
-                        yield exits
-                continue
-            stack.append((state, gone, self._next[at], more))
-            bit = 1 << self._order[at]
-            after = self._system.strike(state, bit, self._budget)
-            if holds(self._goal, after):
-                stack.append((after, gone | bit, at + 1, more - 1))
-
-    def _out_of_reach(self, state: State, at: int, more: int) -> bool:
-        """Return whether no such number of exits from here on can break the goal; note it if a larger one could."""
-        if (worst := self._worst.get((at, more))) is None:
-            spend(self._budget, len(self._order) - at)
-            start, rest = self._system.start, [self._alone[place] for place in self._order[at:]]
-            worst = self._worst[at, more] = (
-                sum(nlargest(more, (start.parties - each.parties for each in rest))),
-                sum(nlargest(more, (start.labs - each.labs for each in rest))),
-                sum(nlargest(more, (start.weight - each.weight for each in rest))),
-            )
-        alive, lost, parties, labs, weight = state
-        most = State(alive, lost | self._hit[at], parties - worst[0], labs - worst[1], weight - worst[2])
-        if not holds(self._goal, self._system.strike(most, 0, self._budget)):
-            return False
-        self._look_deeper(state, self._rest[at])
-        return True
-
-    def _look_deeper(self, state: State, rest: int) -> None:
-        """Note whether larger sets are worth a search: not if the goal survives the exit of all who could follow."""
-        if not self.deeper:
-            self.deeper = not holds(self._goal, self._system.strike(state, rest & state.alive, self._budget))
-
-    def _last(self, state: State, at: int) -> list[int]:
-        """Return those any one of whom breaks the goal by leaving now: the first of each class stands for it."""
-        places = []
-        rest = self._rest[at]
-        while at < len(self._order):
-            places.append(self._order[at])
-            at = self._next[at]
-        found = []
-        groups = [[place for place in places if state.alive >> place & 1]]
-        while groups:
-            group = groups.pop()
-            if holds(self._goal, self._system.strike(state, sum(1 << place for place in group), self._budget)):
-                continue
-            if len(group) == 1:
-                found += group
-                rest &= ~self.classes[group[0]]
-            else:
-                groups += [group[len(group) // 2 :], group[: len(group) // 2]]
-        self._look_deeper(state, rest)
-        return found
-
-
-def minimal_exits(system: System, rule: Demand, limit: int, work: int) -> tuple[list[int], bool]:
-    """Return minimal sets of exits after which a rule that holds now fails, and whether these are all."""
+def minimal_exits(system: System, rule: Demand, limit: int, work: int) -> tuple[list[int], int, bool]:
+    """Return minimal sets of exits after which a rule that holds now fails; up to which size none is missing; and
+    whether none is missing at all."""
     if not any(rule):
-        return [], True  # it demands nothing
+        return [], system.size, True  # it demands nothing
     found: list[int] = []
+    listed = [0]
     try:
-        for exits in _all(system, rule, [work]):
+        for exits in _all(system, rule, [work], listed):
             found.append(exits)
             if len(found) > limit:
-                return found[:limit], False
+                return found[:limit], listed[0], False
     except WorkSpentError:
-        return found or _some(system, rule)[:limit], False
-    return found, True
+        return found or _some(system, rule)[:limit], listed[0], False
+    return found, system.size, True
 
 
-def _all(system: System, rule: Demand, budget: list[int]) -> Iterator[int]:
-    """Yield every minimal set, by size."""
+def _all(system: System, rule: Demand, budget: list[int], listed: list[int]) -> Iterator[int]:
+    """Yield every minimal set, by size. listed[0] is the size up to which all have been yielded."""
     system, rule = simplified(system, rule, 0)
     essential = 0
     for exits in _alone(system, rule, budget):
         essential |= exits
         yield exits
+    listed[0] = 1
     system, rule = simplified(system, rule, essential)
     alone: dict[int, State] = {}
     searches = [Search(system, goal, essential, alone, budget) for goal in _goals(system, rule)]
@@ -234,6 +83,7 @@ def _all(system: System, rule: Demand, budget: list[int]) -> Iterator[int]:
                         fresh.add(exits)
                         yield exits
         smaller += sorted(fresh)
+        listed[0] = size
         size += 1
 
 

@@ -30,10 +30,13 @@ def windowed_spans(registry: Registry, participant: str, start_ms: int, end_ms: 
     """Yield the spans of growth limits and caps that touch a time. One that is only planned is none: an outage of the
     log may put off its beginning."""
     for span in registry.spans(participant, start_ms, end_ms):
-        if isinstance(span.measure, CapLimits | Growth) and (
-            span.until_ms is not None or registry.standing(span.commitment).force is not None
-        ):
+        if isinstance(span.measure, CapLimits | Growth) and not is_planned(registry, span):
             yield span
+
+
+def is_planned(registry: Registry, span: Span) -> bool:
+    """Whether a span has not begun by the log: its commitment is not in force yet."""
+    return span.until_ms is None and registry.standing(span.commitment).force is None
 
 
 def _cover(spans: Iterable[Span], start_ms: int, end_ms: int) -> bool:

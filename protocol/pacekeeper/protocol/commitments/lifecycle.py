@@ -244,13 +244,13 @@ def close_pledges(book: Book, standing: Standing, now_ms: int, index: int) -> No
         drop_pledge(book, standing, who)
 
 
-def leave(book: Book, standing: Standing, who: str, now_ms: int, index: int) -> None:
-    """A withdrawal takes effect."""
+def leave(book: Book, standing: Standing, who: str, now_ms: int, index: int, reason: str = "") -> None:
+    """A withdrawal takes effect. reason: as stated just now; that of a notice stands with the notice."""
     was_live = standing.phase in (Phase.ARMED, Phase.IN_FORCE)
     if who in standing.bound:
         unbind(book, standing, who, now_ms, index)
     drop_pledge(book, standing, who)
-    standing.note("withdrawn", now_ms, index, who)
+    standing.note("withdrawn", now_ms, index, who, reason)
     if was_live and standing.terms.withdrawal.ends_all:
         end(book, standing, Event.COLLAPSE, now_ms, index)
     else:

@@ -83,7 +83,7 @@ class Player:
             case "extend":
                 registry.extend(step.who, step.commitment, index, time_ms)
             case "breach":
-                registry.breach(step.who, index, time_ms, step.commitment or None)
+                registry.breach(step.who, index, time_ms, step.commitment or None, armed=True)
             case "clean":
                 registry.set_clean_periods(step.who, step.periods)
             case "report" if step.report is not None:

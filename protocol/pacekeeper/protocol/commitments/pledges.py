@@ -72,11 +72,13 @@ class Roll:
 class Collapse:
     """Whose exit makes a rule fail. sets: minimal by inclusion, ordered by size and then by names.
 
-    complete: there are no others. Otherwise the search was cut: see collapse_sets.
+    complete: there are no others. Otherwise the search was cut, and every minimal set with up to `listed` members is
+    there, while of larger ones some may be missing: see collapse_sets.
     """
 
     sets: tuple[frozenset[str], ...]
     complete: bool
+    listed: int = 0
 
 
 def satisfied(condition: Condition, roll: Roll, bound: Collection[str]) -> bool:
@@ -200,9 +202,10 @@ def collapse_sets(
         possible = (_demand(condition, bit, total) for condition in pledges[name] if condition.named <= bound)
         demands.append([demand for demand in possible if all(map(int.__le__, demand[:3], whole))])
     system = System(parties, labs, weights, demands)
-    found, complete = minimal_exits(system, _demand(rule, bit, total), limit, work)
+    found, listed, complete = minimal_exits(system, _demand(rule, bit, total), limit, work)
     sets = [sorted(names[place] for place in members(mask)) for mask in found]
-    return Collapse(tuple(frozenset(each) for each in sorted(sets, key=lambda each: (len(each), each))), complete)
+    ordered = tuple(frozenset(each) for each in sorted(sets, key=lambda each: (len(each), each)))
+    return Collapse(ordered, complete, 0 if complete else listed)
 
 
 def _demand(condition: Condition, bit: Mapping[str, int], total: int) -> Demand:

@@ -127,10 +127,10 @@ class Registry:
         effect_ms = withdrawal.effect_ms(standing.terms, phase, in_force_ms, time_ms, reason)
         if effect_ms > time_ms:
             standing.leaving[participant] = effect_ms
-            standing.note("notice", time_ms, index, participant)
+            standing.note("notice", time_ms, index, participant, reason)
             book.schedule(standing, lifecycle.WITHDRAWAL, effect_ms, participant)
         else:
-            lifecycle.leave(book, standing, participant, time_ms, index)
+            lifecycle.leave(book, standing, participant, time_ms, index, reason)
         return effect_ms
 
     def lift(
@@ -189,16 +189,22 @@ class Registry:
                     lifecycle.await_report(book, standing, *key, time_ms)
                 lifecycle.judge_trigger(book, standing, time_ms, index)
 
-    def breach(self, participant: str, index: int, time_ms: int, commitment: str | None = None) -> None:
-        """An established breach, by a lab or party, of one commitment in force or of all that bind it.
+    def breach(
+        self, participant: str, index: int, time_ms: int, commitment: str | None = None, *, armed: bool = False
+    ) -> None:
+        """An established breach, by a lab or party, of one commitment or of all in force that bind it.
 
+        armed: whether one that is named is ended also while it waits for its triggers: since version 3 of the rules.
         SPEC commitments-35: an established breach MUST release the others exactly if the commitment says so.
+        SPEC commitments-78: that MUST NOT depend on whether the triggers are still met when the breach is established.
         """
         book = self._book
+        phases = (Phase.IN_FORCE, Phase.ARMED) if armed and commitment is not None else (Phase.IN_FORCE,)
         for who in (participant, book.homes.get(participant)):
-            for ident in [ident for ident in book.active.get(who or "", ()) if commitment in (None, ident)]:
+            places = book.active if commitment is None else book.pledged
+            for ident in [ident for ident in places.get(who or "", ()) if commitment in (None, ident)]:
                 standing = book.standings[ident]
-                if standing.phase is not Phase.IN_FORCE:
+                if standing.phase not in phases or who not in standing.bound:
                     continue
                 standing.note("breach", time_ms, index, participant)
                 if standing.terms.release_others:
@@ -307,6 +313,6 @@ class Registry:
         """Return what happened to a commitment, in order."""
         return tuple(self.standing(commitment).timeline)
 
-    def describe(self) -> dict[str, object]:
-        """Return the whole state as JSON-able values in a fixed order, for the digest."""
-        return self._book.describe()
+    def describe(self, *, reasons: bool = False) -> dict[str, object]:
+        """Return the whole state as JSON-able values in a fixed order, for the digest; see Standing.describe."""
+        return self._book.describe(reasons=reasons)

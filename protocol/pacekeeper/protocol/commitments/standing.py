@@ -17,7 +17,8 @@ from pacekeeper.protocol.documents.commitment_model import Commitment
 class Moment:
     """One line of a commitment's time line: what happened when, brought out by which entry, to whom, leaving which
     phase. what is an Event, or "proposed", "pledged", "bound", "unbound", "notice", "withdrawn", "vote-lift", "ramp",
-    "vote-extend", "extended", "breach", "overdue", "pledge-expired", "not-performed"."""
+    "vote-extend", "extended", "breach", "overdue", "pledge-expired", "not-performed". reason: whoever leaves states it.
+    """
 
     time_ms: int
     index: int
@@ -25,6 +26,7 @@ class Moment:
     what: str
     who: str
     phase: str
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -83,10 +85,13 @@ class Standing:
             self.how_ended = HOW_ENDED[event]
         self.note(event, time_ms, index, who)
 
-    def note(self, what: str, time_ms: int, index: int, who: str = "") -> None:
-        """Write a line of the time line, until it is full."""
+    def note(self, what: str, time_ms: int, index: int, who: str = "", reason: str = "") -> None:
+        """Write a line of the time line, until it is full.
+
+        SPEC commitments-77: the reasons that a withdrawal states MUST be kept with it, as long as the time line is.
+        """
         if len(self.timeline) < limits.MAX_TIMELINE:
-            self.timeline.append(Moment(time_ms, index, self.terms.id, str(what), who, str(self.phase)))
+            self.timeline.append(Moment(time_ms, index, self.terms.id, str(what), who, str(self.phase), reason))
 
     def span(self, participant: str, until_ms: int | None = None) -> Span | None:
         """Return the span of its measure for a bound participant, in force or planned; None without any.
@@ -113,9 +118,12 @@ class Standing:
             until_ms=until_ms,
         )
 
-    def describe(self) -> dict[str, object]:
-        """Return all of it as JSON-able values, for the digest of a state."""
+    def describe(self, *, reasons: bool = False) -> dict[str, object]:
+        """Return all of it as JSON-able values, for the digest of a state; reasons: those of who left too, since
+        version 3 of the rules."""
+        stated = [[moment.index, moment.who, moment.reason] for moment in self.timeline if moment.reason]
         return {
+            **({"reasons": stated} if reasons and stated else {}),
             "digest": self.terms.digest.hex(),
             "proposed": [self.proposer, self.index, self.proposed_ms],
             "phase": self.phase,

@@ -117,6 +117,23 @@ class System:
         spend(budget, spent)
         return State(alive, lost, parties, labs, weight)
 
+    def count_fails(self, state: State) -> int:
+        """Return the alternatives that fail by the counts of a state, whoever is left."""
+        (party_steps, party_fails), (lab_steps, lab_fails), (weight_steps, weight_fails) = self._steps
+        return (
+            party_fails[bisect_right(party_steps, state.parties)]
+            | lab_fails[bisect_right(lab_steps, state.labs)]
+            | weight_fails[bisect_right(weight_steps, state.weight)]
+        )
+
+    def floors(self, state: State) -> tuple[int, int, int]:
+        """Return how far each count of a state can go down before an alternative fails that does not now."""
+        found = []
+        for (steps, _), now in zip(self._steps, state[2:], strict=True):
+            at = bisect_right(steps, now)
+            found.append(steps[at - 1] if at else 0)
+        return found[0], found[1], found[2]
+
 
 def spend(budget: list[int], units: int) -> None:
     """Take from what work is left."""

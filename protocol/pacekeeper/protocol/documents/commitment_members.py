@@ -6,6 +6,7 @@ A document alone cannot break them: the same text may be fit for one agreement a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from pacekeeper.protocol.commitments.pledges import Condition, Roll
 from pacekeeper.protocol.documents.blocks import DocumentError
@@ -23,6 +24,8 @@ from pacekeeper.protocol.documents.commitment_model import (
 from pacekeeper.protocol.documents.model import Lab, Party
 from pacekeeper.protocol.documents.tables import Table
 from pacekeeper.protocol.units import format_duration
+
+_REACTION_SINCE: Final = 3  # version of the rules
 
 
 def line_in(tables: Sequence[Table], name: str, key: str = "") -> int:
@@ -114,22 +117,29 @@ def _check_reporters(commitment: Commitment, tables: list[Table], members: Membe
             yield DocumentError(table.line_of("reporters"), f'reporters: there is no {word} "{stranger}"')
 
 
-def _check_lease(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:
-    # SPEC commitments-13: with a lease, the time from an entry to its hold MUST be at least lease plus tolerance.
+def reaction_ms(commitment: Commitment) -> int | None:
+    """Return how long a pause or slow-down gives from the entry that fixes it until it bites; None for other kinds."""
     match commitment.measure:
-        case Pause(wind_down_ms=wind_down_ms) | SlowDown(wind_down_ms=wind_down_ms) if commitment.lease is not None:
+        case Pause(wind_down_ms=wind_down_ms) | SlowDown(wind_down_ms=wind_down_ms):
             entry = commitment.entry
-            ahead_ms = entry.notice_ms if commitment.triggers else max(entry.notice_ms, entry.delay_ms)
-            needed_ms = commitment.lease.lease_ms + members.tolerance_ms
-            if ahead_ms + wind_down_ms < needed_ms:
-                message = (
-                    f"lease: a gate could miss the beginning: {'notice' if commitment.triggers else 'delay'} and "
-                    f"wind-down are {format_duration(ahead_ms + wind_down_ms)}, lease and tolerance "
-                    f"{format_duration(needed_ms)}"
-                )
-                yield DocumentError(line_in(tables, "lease", "lease"), message)
+            return wind_down_ms + (entry.notice_ms if commitment.triggers else max(entry.notice_ms, entry.delay_ms))
         case _:
-            return
+            return None
+
+
+def _check_lease(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:
+    found_ms = reaction_ms(commitment)
+    if found_ms is None:
+        return
+    words = f"{'notice' if commitment.triggers else 'delay'} and wind-down are {format_duration(found_ms)}"
+    # SPEC commitments-13: with a lease, the time from an entry to its hold MUST be at least lease plus tolerance.
+    if commitment.lease is not None and found_ms < (needed_ms := commitment.lease.lease_ms + members.tolerance_ms):
+        message = f"lease: a gate could miss the beginning: {words}, lease and tolerance {format_duration(needed_ms)}"
+        yield DocumentError(line_in(tables, "lease", "lease"), message)
+    # SPEC commitments-70: and without one, at least the tolerance, from version 3 of the rules on.
+    if members.rules_version >= _REACTION_SINCE and found_ms < members.tolerance_ms:
+        message = f"wind_down: a clock could be past it: {words}, the tolerance {format_duration(members.tolerance_ms)}"
+        yield DocumentError(line_in(tables, str(commitment.kind), "wind_down"), message)
 
 
 def _check_act(commitment: Commitment, tables: list[Table], members: Members) -> Iterator[DocumentError]:

@@ -254,7 +254,8 @@ class Commitment:
 @dataclass(frozen=True, slots=True)
 class Members:
     """Who is a participant of the agreement at a moment: parties, labs with their party, what clocks may differ, every
-    key and TLS pin that has been in use, and the quorum's terms. former: ids of parties and labs that have left."""
+    key and TLS pin that has been in use, the quorum's terms, by which version of the rules the agreement goes, and the
+    ids of parties and labs that have left."""
 
     parties: frozenset[str]
     labs: Mapping[str, str]
@@ -262,3 +263,4 @@ class Members:
     keys: frozenset[bytes] = frozenset()
     quorum: Quorum | None = None
     former: frozenset[str] = frozenset()
+    rules_version: int = 2

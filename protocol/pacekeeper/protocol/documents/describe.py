@@ -25,7 +25,7 @@ def describe_agreement(agreement: Agreement) -> list[str]:
         _quorum(agreement),
         *_when(agreement),
         *(describe_cap(cap) for cap in agreement.caps),
-        _margins(agreement.margins),
+        describe_margins(agreement.margins),
         f"A cap that the margins leave undecided for {count_of(agreement.indeterminate_periods, 'period')} "
         "counts as exceeded.",
     ]
@@ -53,7 +53,7 @@ def describe_terms(
             f"{format_duration(timing.unwitnessed_ms)}"
         )
     if margins is not None:
-        yield _margins(margins).removesuffix(".").replace("Methods", "methods", 1)
+        yield describe_margins(margins).removesuffix(".").replace("Methods", "methods", 1)
     if indeterminate_periods is not None:
         yield f"what the margins leave undecided for {count_of(indeterminate_periods, 'period')} counts as exceeded"
     if caps is not None:
@@ -78,7 +78,7 @@ def _who(agreement: Agreement) -> Iterator[str]:
         labs = [f"{printable(lab.name)} ({lab.id})" for lab in agreement.labs if lab.party == party.id]
         yield (
             f"{printable(party.name)} ({party.id}) runs the verifier {party.verifier.name} at {party.verifier.address} "
-            f"and answers for {_listed(labs) if labs else 'no lab'}."
+            f"and answers for {listed(labs) if labs else 'no lab'}."
         )
 
 
@@ -89,13 +89,18 @@ def _quorum(agreement: Agreement) -> str:
 
 
 def _when(agreement: Agreement) -> Iterator[str]:
-    calendar, timing = agreement.calendar, agreement.timing
+    calendar = agreement.calendar
     yield (
         f"Periods of {format_duration(calendar.period_ms)} count from {format_time(calendar.epoch_ms)}; an account is "
         f"due {format_duration(calendar.due_ms)} after its period's end and is taken, late, until "
         f"{format_duration(calendar.fill_in_ms)} after it."
     )
-    yield (
+    yield describe_timing(agreement.timing)
+
+
+def describe_timing(timing: Timing) -> str:
+    """Say how often the log ticks, and what it may put up with."""
+    return (
         f"The log signs a tick every {format_duration(timing.tick_ms)} at least, stops when an entry stays unwitnessed "
         f"for {format_duration(timing.unwitnessed_ms)}, and clocks may differ by "
         f"{format_duration(timing.tolerance_ms)}."
@@ -109,15 +114,17 @@ def describe_cap(cap: Cap) -> str:
         "lab": f"each lab in {count_of(cap.window, 'period')} together",
         "party": f"each party's labs in {count_of(cap.window, 'period')} together",
     }[cap.kind]
-    whom = f", for {_listed(list(cap.subjects))} only" if cap.subjects else ""
+    whom = f", for {listed(list(cap.subjects))} only" if cap.subjects else ""
     return f"Cap {cap.id}: {what} may use {exact_flop(cap.limit)}{whom}."
 
 
-def _margins(margins: Mapping[int, int]) -> str:
+def describe_margins(margins: Mapping[int, int]) -> str:
+    """Say which methods are admitted, and how wide a margin each may state."""
     names = {method: name for name, method in METHODS.items()}
     parts = [f"{names[method]} {format_percent(ppm)}" for method, ppm in margins.items()]
-    return f"Methods admitted, each with the widest margin it may state: {_listed(parts)}."
+    return f"Methods admitted, each with the widest margin it may state: {listed(parts)}."
 
 
-def _listed(items: list[str]) -> str:
+def listed(items: list[str]) -> str:
+    """Write a list of one or more: "a, b and c"."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

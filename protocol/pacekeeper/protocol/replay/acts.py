@@ -13,7 +13,8 @@ from pacekeeper.protocol.documents.commitment_model import Accession, Act, Amend
 from pacekeeper.protocol.documents.model import Agreement
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.replay import amendments, key_life, membership
-from pacekeeper.protocol.replay.state import State, members_of
+from pacekeeper.protocol.replay.participants import members_of
+from pacekeeper.protocol.replay.state import State
 
 # SPEC commitments-42: which kinds of commitment a version of the rules judges or performs.
 KINDS: Final[dict[int, frozenset[Kind]]] = {

@@ -198,7 +198,8 @@ def _make_account(
     # Accounts that are read by a layout share the margins of the one that it was made of.
     if lab.margins is not margins or lab.margins_under is not agreement:
         check_margins(state, margins, said.period, link.as_of)
-        if _within(margins, agreement.margins):  # and not only by what held before
+        # What passed only because it was amended, or is about a closed period, is looked at each time.
+        if _within(margins, agreement.margins):
             lab.margins, lab.margins_under = margins, agreement
     period_ms = agreement.calendar.period_ms
     if splits and splits[-1] >= period_ms:

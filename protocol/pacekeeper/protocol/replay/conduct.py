@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from pacekeeper.protocol.commitments.constraints import Span
+from pacekeeper.protocol.commitments.coverage import is_planned
 from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
 from pacekeeper.protocol.compute.lineage import Run
 from pacekeeper.protocol.documents.commitment_model import Exemption, Pause, SlowDown
@@ -60,8 +61,10 @@ def judge_conduct(
         Part(run, edges[part], edges[part + 1], low, high)
         for (run, low, high), part in zip(figures, parts or [0] * len(figures), strict=True)
     ]
+    # SPEC conduct-10: from version 3 on, what is only planned MUST NOT convict: a silence has put off its beginning.
+    planned_too = state.agreement.rules_version < 3
     for span in spans:
-        if isinstance(span.measure, Pause | SlowDown):
+        if isinstance(span.measure, Pause | SlowDown) and (planned_too or not is_planned(state.commitments, span)):
             _judge_span(state, lab, period, span, end_ms, pieces, found)
 
 
@@ -174,7 +177,8 @@ def fall_due(
         conduct = state.conduct.get((commitment, subject))
         stands = is_exceeded(state, commitment, subject, period) if conduct is None else period in conduct.exceeding
         if stands:
-            state.commitments.breach(subject, index, due_ms, commitment)
+            armed = state.agreement.rules_version > 2
+            state.commitments.breach(subject, index, due_ms, commitment, armed=armed)
             commitments.follow_up(state)
         return
     commitment = kind.removeprefix(_UNDECIDED)

@@ -25,7 +25,8 @@ from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.keys import key_id
 from pacekeeper.protocol.limits import MAX_KEY_EPOCH
 from pacekeeper.protocol.replay.facts import Violation
-from pacekeeper.protocol.replay.state import Authority, Retired, State, Verify
+from pacekeeper.protocol.replay.participants import Authority
+from pacekeeper.protocol.replay.state import Retired, State, Verify
 from pacekeeper.v1 import statements_pb2 as pb
 
 RULES_WITH_SUCCESSORS: Final = 3  # the first version under which a key can be followed by another

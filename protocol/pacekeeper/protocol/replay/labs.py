@@ -48,10 +48,10 @@ class LabState:
     missing: periods that had no account at their deadline and have none yet. due_period: the period whose deadline is
     waiting. last_period: the last whose account it owes, once its party has left the agreement. least, most: period ->
     bounds of all compute in a closed one, as far back as a growth limit may look (two, since numbers are nothing that
-    the garbage collector looks at). sizes: of attestations that were read in full lately -> whether it is worth
-    learning the layout of another. layouts: size -> how an attestation of that size is read without parsing it.
-    margins, margins_under: those of its last account, and the agreement whose limits they are within. The last four
-    change nothing but a replay's speed.
+    the garbage collector looks at).
+    sizes: of attestations that were read in full lately -> whether it is worth learning the layout of another. layouts:
+    size -> how an attestation of that size is read without parsing it. margins, margins_under: those of its last
+    account, and the agreement that was found to allow them. The last four change nothing but a replay's speed.
     """
 
     id: str
@@ -78,6 +78,18 @@ class LabState:
     margins: dict[int, int] | None = None
     margins_under: Agreement | None = None
 
+    def owes(self, period: int) -> bool:
+        """Whether the account of a period is one that it gives."""
+        return self.last_period is None or period <= self.last_period
+
+    def total(self, period: int) -> Bounds | None:
+        """Return the bounds of all compute in a period; None if it has no account, or one too old to matter."""
+        account = self.accounts.get(period)
+        if account is not None:
+            return Bounds(account.low, account.high)
+        low = self.least.get(period)
+        return None if low is None else Bounds(low, self.most[period])
+
     def learn(self, payload: bytes, said: AttestationReading) -> None:
         """Note an attestation that took effect and was read in full; from the second of a size on, its layout.
 
@@ -96,15 +108,3 @@ class LabState:
                 self.sizes[size] = False
             else:
                 self.layouts[size] = layout
-
-    def owes(self, period: int) -> bool:
-        """Whether the account of a period is one that it gives."""
-        return self.last_period is None or period <= self.last_period
-
-    def total(self, period: int) -> Bounds | None:
-        """Return the bounds of all compute in a period; None if it has no account, or one too old to matter."""
-        account = self.accounts.get(period)
-        if account is not None:
-            return Bounds(account.low, account.high)
-        low = self.least.get(period)
-        return None if low is None else Bounds(low, self.most[period])

@@ -18,7 +18,8 @@ from pacekeeper.protocol.documents.model import Agreement, Cap, Lab, Party, Quor
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.limits import MAX_TIME_MS
 from pacekeeper.protocol.replay.labs import LabState
-from pacekeeper.protocol.replay.state import State, authorities_of
+from pacekeeper.protocol.replay.participants import authorities_of
+from pacekeeper.protocol.replay.state import State
 from pacekeeper.protocol.replay.watches import watches_of
 from pacekeeper.protocol.units import format_time
 

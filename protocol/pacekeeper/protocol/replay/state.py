@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -19,14 +19,13 @@ from pacekeeper.protocol.compute.bounds import NOTHING, Bounds
 from pacekeeper.protocol.compute.calendar import Silences
 from pacekeeper.protocol.compute.lineage import Lineage, Run
 from pacekeeper.protocol.documents.agreement import Agreement
-from pacekeeper.protocol.documents.commitment_model import Members
-from pacekeeper.protocol.documents.model import Lab, Party
 from pacekeeper.protocol.documents.values import MAX_WINDOW
 from pacekeeper.protocol.errors import Code
 from pacekeeper.protocol.keys import key_id
 from pacekeeper.protocol.replay.facts import Violation, VoidEntry
 from pacekeeper.protocol.replay.judgements import CapStatus, Conduct, Course, RunCap, Watch
 from pacekeeper.protocol.replay.labs import LabState
+from pacekeeper.protocol.replay.participants import Authority, authorities_of, members_of
 from pacekeeper.protocol.replay.terms import describe_keys, describe_terms
 from pacekeeper.protocol.replay.watches import watches_of
 from pacekeeper.v1 import statements_pb2 as pb
@@ -34,14 +33,6 @@ from pacekeeper.v1 import statements_pb2 as pb
 Verify = Callable[[bytes, bytes, bytes], bool]
 
 MAX_KEPT_VOIDS: Final = 10_000  # a log that let in more is broken beyond listing; they are still counted
-
-
-class Authority(NamedTuple):
-    """Who holds a key and for what: role is "party", "verifier", "lab" or "log"; owner is an id."""
-
-    role: str
-    owner: str
-    public_key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +262,7 @@ class State:
 
     def _describe_commitments(self) -> dict[str, object]:
         return {
-            "registry": self.commitments.describe(),
+            "registry": self.commitments.describe(reasons=self.agreement.rules_version > 2),
             "conduct": {
                 f"{commitment} {subject}": [
                     sorted(conduct.spent.items()),
@@ -301,30 +292,3 @@ class State:
                 for commitment, course in sorted(courses.items())
             },
         }
-
-
-def members_of(agreement: Agreement, before: Members | None = None) -> Members:
-    """Return who the members of an agreement are, with every key that is in use.
-
-    before: who they were until now. Keys and ids that have been in use stay known for ever.
-    """
-    keys = {agreement.log.statement_key, agreement.log.tls_spki, agreement.log.key.public_key}
-    keys |= {key for party in agreement.parties for key in party.all_keys()}
-    keys |= {key for lab in agreement.labs for key in lab.all_keys()}
-    parties = frozenset(party.id for party in agreement.parties)
-    labs = {lab.id: lab.party for lab in agreement.labs}
-    former: frozenset[str] = frozenset()
-    if before is not None:
-        keys |= before.keys
-        former = before.former | (before.parties | before.labs.keys()) - (parties | labs.keys())
-    return Members(parties, labs, agreement.timing.tolerance_ms, frozenset(keys), agreement.quorum, former)
-
-
-def authorities_of(parties: Iterable[Party], labs: Iterable[Lab]) -> dict[bytes, Authority]:
-    """Return the keys with which parties, their verifiers and labs sign statements, by key id."""
-    found: list[Authority] = []
-    for party in parties:
-        found.append(Authority("party", party.id, party.key))
-        found.append(Authority("verifier", party.id, party.verifier.statement_key))
-    found.extend(Authority("lab", lab.id, lab.key) for lab in labs)
-    return {key_id(authority.public_key): authority for authority in found}
