@@ -29,7 +29,7 @@ from pacekeeper.v1 import log_pb2, log_pb2_grpc
 
 LAB, OTHER = "borealis", "meridian"
 BIG = b"\x00" * 60_000
-GROWTH = 96 * 2**20  # of the log's memory, for whatever one stream does
+GROWTH = 192 * 2**20  # of the log's memory, for whatever one stream does
 
 
 @pytest.fixture(scope="module")

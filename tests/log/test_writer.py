@@ -44,6 +44,16 @@ async def test_a_duplicate_is_told_with_its_first_time() -> None:
     assert (again.index, again.time_ms, again.duplicate) == (first.index, first.time_ms, True)
 
 
+async def test_a_refusal_holds_nothing_of_what_was_submitted_beside_it() -> None:
+    """Not by the frames that it was raised in: answers may wait long to be read."""
+    bench = Bench(MemoryStore())
+    async with bench.running():
+        outcomes = await bench.writer.submit("lab", [b"nothing", bench.declaration("a"), bench.declaration("A a")])
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert len(refused) == 2
+    assert [outcome.__traceback__ for outcome in refused] == [None, None]
+
+
 async def test_a_flood_is_shed_and_one_caller_does_not_crowd_out_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """SPEC log-16 (FAULTS 43): by number for all, by number for each, by bytes; and what was queued is served."""
     monkeypatch.setattr(writer_module, "MAX_QUEUED", 10)
