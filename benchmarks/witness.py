@@ -49,7 +49,8 @@ def measure(config: Config, work: Path) -> Figures:
     bodies = _requests(config.rounds * config.requests)
     settings = _settings(work)
     probes = Probes(work)
-    process = subprocess.Popen([sys.executable, "-m", "pacekeeper.cli.main", "witness", "serve", str(settings)])
+    command = [sys.executable, "-m", "pacekeeper.cli.main", "witness", "serve", str(settings)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # what it logs is not part of the report
     try:
         connection = http.client.HTTPConnection(_address(work / "state" / "ready", process), timeout=30)
         rates, cpu_us = [], []
