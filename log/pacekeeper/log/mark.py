@@ -17,7 +17,6 @@ one than this boot's, or the mark is missing, a quorum of verifiers is asked bef
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from pacekeeper.client.locking import open_held
 from pacekeeper.log.store.port import Batch, Head, Store, StoredBatch
 from pacekeeper.protocol.errors import Code, Refused
 
@@ -62,16 +62,9 @@ class HeadMark:
         self.path = path
         self._origin = origin
         self._boot = _boot_id()
+        self._file = open_held(path, "another log process uses this key")
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise Refused(Code.UNSAFE_STATE, f"{path} cannot be opened: {error.strerror}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.mark = self._read()
-        except BlockingIOError:
-            os.close(self._file)
-            raise Refused(Code.UNSAFE_STATE, f"another log process uses this key: it holds {path}") from None
         except Refused:
             os.close(self._file)
             raise

@@ -10,10 +10,9 @@ from a backup, say) or that the key is used elsewhere: then nothing is signed an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
-from pacekeeper.client.cache import EntryCache
+from pacekeeper.client.cache import EntryCache, LogStream
 from pacekeeper.client.errors import Outage, TemporaryFailure
 from pacekeeper.client.submit import VerifiedBatch
 from pacekeeper.node.book import Book
@@ -43,16 +42,8 @@ _FIRST_PAUSE_MS: Final = 200
 _LONGEST_PAUSE_MS: Final = 5_000
 
 
-class LogSource(Protocol):
+class LogSource(LogStream, Protocol):
     """What the reader needs of a LogClient."""
-
-    def follow(
-        self,
-        from_index: int = 0,
-        *,
-        frontier: Frontier | None = None,
-        policy: Callable[[], CosignaturePolicy | None] | None = None,
-    ) -> AsyncIterator[VerifiedBatch]: ...
 
     async def status(self, *, deadline_s: float = 10) -> log_pb2.GetStatusResponse: ...
 

@@ -12,13 +12,13 @@ begins again at size 0. The file is also the lock that keeps two processes from 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pacekeeper.client.locking import open_held
 from pacekeeper.protocol.errors import Code, Refused
 
 _FORM: Final = re.compile(
@@ -44,17 +44,10 @@ class KeyMarker:
 
     def __init__(self, key_path: Path) -> None:
         self.path = key_path.with_name(key_path.name + ".witness")
+        # SPEC verifier-13: a second process with one cosigning key MUST refuse to start.
+        self._file = open_held(self.path, "another process uses this key")
         try:
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be opened: {error.strerror}") from None
-        try:
-            # SPEC verifier-13: a second process with one cosigning key MUST refuse to start.
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.mark = self._read()
-        except BlockingIOError:
-            os.close(self._file)
-            raise Refused(Code.UNSAFE_STATE, f"another process uses this key: it holds {self.path}") from None
         except Refused:
             os.close(self._file)
             raise

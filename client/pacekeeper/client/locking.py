@@ -1,0 +1,26 @@
+"""A small file that one process holds: what a signing key remembers beside itself, whichever role it signs for."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from pacekeeper.protocol.errors import Code, Refused
+
+
+def open_held(path: Path, held: str) -> int:
+    """Open a file, made with mode 0600 if it is not there, and hold it until the descriptor is closed.
+
+    Refused(unsafe-state) if another process holds it, with the sentence `held`, or if it cannot be opened.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise Refused(Code.UNSAFE_STATE, f"{path} cannot be opened: {error.strerror}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise Refused(Code.UNSAFE_STATE, f"{held}: it holds {path}") from None
+    return file
