@@ -6,6 +6,7 @@ alternatives, in each some of the four demands, and a rule. CPU time of one thre
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Mapping
@@ -65,6 +66,8 @@ class _Taken:
 
 def measure(config: Config) -> Figures:
     """Draw and solve, with a probe before each shape."""
+    gc.collect()
+    gc.freeze()  # what other benchmarks have left in this process is not looked through again and again in this one
     probes = Probes()
     taken: dict[str, list[_Taken]] = {}
     for shape in SHAPES:

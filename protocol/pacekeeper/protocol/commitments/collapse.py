@@ -38,7 +38,7 @@ from pacekeeper.protocol.commitments.system import (
 )
 
 # A unit: taking one fixed point, striking one participant in it, or comparing one set with sixteen others.
-WORK: Final = 33_000  # some 15 to 40 ms with 200 participants
+WORK: Final = 29_000  # some 10 to 40 ms with 200 participants
 SOME_WORK: Final = 200_000  # with 300 participants each of whom drags all others along, one set is still found
 
 
