@@ -79,6 +79,7 @@ async def test_a_flood_of_waiting_calls_keeps_no_report_out(tmp_path: Path, monk
     async with Bench.open(tmp_path) as bench, serving(bench, path) as gate:
         for number in range(1, 6):
             bench.desk.open_job(job_plan("run-1", number))
+        await bench.read_all()
         revision = await known(gate)
         flood = [
             asyncio.ensure_future(refusal(gate.AwaitChange(asking(job_id(1 + number % 5), revision))))
