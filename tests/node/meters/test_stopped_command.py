@@ -71,7 +71,7 @@ def hold(gate: RecordingGate, command: Command) -> None:
 
     def flat() -> bool:
         before = gate.job.chip_ms
-        time.sleep(0.8)
+        time.sleep(2.2)  # two reports at least, which come once a second
         return gate.job.chip_ms == before
 
     eventually(flat, "it is not counted")
