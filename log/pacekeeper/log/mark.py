@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from pacekeeper.client.locking import open_held
+from pacekeeper.client.locking import make_durable, open_held, rewrite
 from pacekeeper.log.store.port import Batch, Head, Store, StoredBatch
 from pacekeeper.protocol.errors import Code, Refused
 
@@ -119,15 +119,7 @@ class HeadMark:
     def bind(self, head: Head) -> None:
         """Write the mark for the first time; on disk, with its name, on return."""
         self.advance(head)
-        try:
-            os.fsync(self._file)
-            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        except OSError as error:
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be made durable: {error.strerror}") from None
+        make_durable(self._file, self.path)
 
     def advance(self, head: Head) -> None:
         """Note a committed head. Refused(unsafe-state) if it does not follow, or cannot be written.
@@ -138,16 +130,9 @@ class HeadMark:
         if self.mark is not None and head.size <= self.mark.size:
             raise Refused(Code.UNSAFE_STATE, f"{self.path}: {self.mark.size} entries were committed already")
         mark = Mark(self._origin, head.size, head.root, self._boot)
-        data = mark.text().encode()
-        try:
-            # The length never changes within a boot, so that one write replaces the whole content.
-            written = os.pwrite(self._file, data, 0)
-            if self.mark is None or self.mark.boot != self._boot:
-                os.ftruncate(self._file, len(data))
-        except OSError as error:
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be written: {error.strerror}") from None
-        if written != len(data):
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} was written in part only")
+        # The length never changes within a boot, so that one write replaces the whole content.
+        another_boot = self.mark is None or self.mark.boot != self._boot
+        rewrite(self._file, self.path, mark.text().encode(), shorten=another_boot)
         self.mark = mark
 
     def release(self) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pacekeeper.client.locking import open_held
+from pacekeeper.client.locking import make_durable, open_held, rewrite
 from pacekeeper.protocol.errors import Code, Refused
 
 _FORM: Final = re.compile(
@@ -64,12 +64,7 @@ class KeyMarker:
     def bind(self, origin: str, store: str, size: int) -> None:
         """Write the marker for the first time, or anew where a store has moved with its key; on disk on return."""
         self._write(Mark(origin, store, size))
-        os.fsync(self._file)
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        make_durable(self._file, self.path)
 
     def advance(self, size: int) -> None:
         """Note that the key is about to sign a tree of this size.
@@ -86,16 +81,8 @@ class KeyMarker:
             os.fsync(self._file)
 
     def _write(self, mark: Mark) -> None:
-        data = mark.text().encode()
-        try:
-            # The length never changes once bound, so that one write replaces the whole content.
-            written = os.pwrite(self._file, data, 0)
-            if written == len(data):
-                os.ftruncate(self._file, len(data))
-        except OSError as error:
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be written: {error.strerror}") from None
-        if written != len(data):
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} was written in part only")
+        # The length never changes once bound, so that one write replaces the whole content.
+        rewrite(self._file, self.path, mark.text().encode(), shorten=True)
         self.mark = mark
 
     def close(self) -> None:
