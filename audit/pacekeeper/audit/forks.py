@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.fetch import CHECKPOINT, Source, max_bytes, open_source
+from pacekeeper.client.reading import read_bounded
 from pacekeeper.protocol.documents.agreement import Agreement, compile_agreement
 from pacekeeper.protocol.envelope import read_entry
 from pacekeeper.protocol.errors import Code, Refused
@@ -27,7 +28,7 @@ class View:
         path = Path(location)
         if "://" not in location and path.is_file():
             self._source: Source | None = None
-            self.note = _read_note(path)
+            self.note = read_bounded(path, max_bytes(CHECKPOINT))
         else:
             self._source = open_source(location)
             note = self._source.read(CHECKPOINT)
@@ -99,11 +100,3 @@ def _tree_of(views: list[View]) -> Callable[[bytes], ReadSubtree]:
         return view.subtrees()
 
     return read_subtree
-
-
-def _read_note(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(max_bytes(CHECKPOINT) + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None

@@ -19,6 +19,7 @@ from typing import Final
 from pacekeeper.client import tls
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import write_public
+from pacekeeper.client.reading import read_bounded
 from pacekeeper.protocol import canonical, envelope, keys, limits
 from pacekeeper.protocol.documents.agreement import Agreement, compile_agreement
 from pacekeeper.protocol.documents.blocks import DocumentError
@@ -121,11 +122,7 @@ def read_certificate(directory: Path, uri: str, pin: bytes) -> bytes:
 
 
 def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    data = read_bounded(path, limit)
     if not data:
         raise ConfigError(f"{path} is empty")
     if len(data) > limit:

@@ -21,6 +21,7 @@ import msgspec
 
 from pacekeeper.client.errors import ConfigError
 from pacekeeper.client.keyfiles import write_public
+from pacekeeper.client.reading import read_bounded
 from pacekeeper.protocol.text import printable
 
 _MAX_BYTES: Final = 262_144  # a lab with hundreds of pools stays far below
@@ -59,11 +60,7 @@ def write_config(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    data = read_bounded(path, _MAX_BYTES)
     if len(data) > _MAX_BYTES:
         raise ConfigError(f"{path} is too long for a configuration, at most {_MAX_BYTES} bytes")
     try:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.reading import read_bounded
 from pacekeeper.protocol import limits
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment import compile_commitment
@@ -34,12 +35,7 @@ def read_accession(path: Path) -> Accession:
     SPEC transport-23: a newcomer MUST NOT start with a key other than the one that its accession's document names.
     """
     try:
-        with path.open("rb") as file:
-            document = file.read(limits.MAX_DOCUMENT_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        act = compile_commitment(document).act
+        act = compile_commitment(read_bounded(path, limits.MAX_DOCUMENT_BYTES)).act
     except DocumentError as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(act, Accession):

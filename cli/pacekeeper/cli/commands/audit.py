@@ -107,17 +107,13 @@ def check_evidence(file: Path, fingerprint: str, as_json: bool) -> int:
     import base64
 
     from pacekeeper.cli.auditing import parse_fingerprint
-    from pacekeeper.client.errors import ConfigError
+    from pacekeeper.client.reading import read_bounded
     from pacekeeper.protocol.errors import Code, Refused
     from pacekeeper.protocol.fork_proof import MAX_BYTES, check_fork_proof, parse_fork_proof
     from pacekeeper.protocol.text import printable
 
     wanted = parse_fingerprint(fingerprint)
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    data = read_bounded(file, MAX_BYTES)
     try:
         agreement, first, second = check_fork_proof(parse_fork_proof(data))
         if agreement.fingerprint != wanted:
@@ -144,24 +140,17 @@ def check_receipt(receipt: Path, entry: Path, policy: Path) -> int:
 
     `pacekeeper agreement policy` prints an agreement's. Exit status: 0 it does; 3 it does not.
     """
-    from pacekeeper.client.errors import ConfigError
+    from pacekeeper.client.reading import read_bounded
     from pacekeeper.protocol import limits
     from pacekeeper.protocol.errors import Refused
     from pacekeeper.protocol.text import printable
     from pacekeeper.protocol.tlog import policy_file
     from pacekeeper.protocol.tlog.receipt import MAX_RECEIPT_BYTES, check_receipt_under, parse_receipt
 
-    def read(path: Path, limit: int) -> bytes:
-        try:
-            with path.open("rb") as opened:
-                return opened.read(limit + 1)
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-
-    rules = policy_file.parse_policy(read(policy, policy_file.MAX_BYTES))
+    rules = policy_file.parse_policy(read_bounded(policy, policy_file.MAX_BYTES))
     try:
-        shown = parse_receipt(read(receipt, MAX_RECEIPT_BYTES))
-        tree, cosigned = check_receipt_under(shown, read(entry, limits.MAX_ENTRY_BYTES), rules)
+        shown = parse_receipt(read_bounded(receipt, MAX_RECEIPT_BYTES))
+        tree, cosigned = check_receipt_under(shown, read_bounded(entry, limits.MAX_ENTRY_BYTES), rules)
     except Refused as refusal:
         raise Sentence(f"it shows nothing: {refusal.message} ({refusal.code})", FAILED) from None
     names = ", ".join(printable(name.decode(errors="replace")) for name in cosigned)

@@ -10,6 +10,7 @@ from typing import Final
 from pacekeeper.cli.founding import shipped_file
 from pacekeeper.client.bundle import load_bundle
 from pacekeeper.client.errors import ConfigError
+from pacekeeper.client.reading import read_bounded
 from pacekeeper.protocol.documents.agreement import RULES_VERSION, Agreement
 from pacekeeper.protocol.documents.blocks import DocumentError
 from pacekeeper.protocol.documents.commitment import Commitment, compile_commitment
@@ -68,11 +69,7 @@ _PLACEHOLDER: Final = re.compile(r"\{\{([^{}\n]{0,80})\}?\}?")
 
 def read_document(path: Path) -> bytes:
     """Return a document's bytes. ConfigError when there is none; one that is too long is cut, and then refused."""
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_DOCUMENT_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    return read_bounded(path, MAX_DOCUMENT_BYTES)
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
