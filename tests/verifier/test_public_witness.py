@@ -268,6 +268,26 @@ def test_a_lost_or_rolled_back_store_does_not_sign(home: Home) -> None:
         assert desk.sizes() == {ORIGIN: 9}
 
 
+def test_a_file_of_another_kind_or_a_damaged_one_is_not_built_on(home: Home) -> None:
+    """SPEC witness-9: another program's file, one of a version to come, one without identity, and noise."""
+    database = home.settings.state / "witness.db"
+    for spoil in ("CREATE TABLE other (x)", "PRAGMA user_version=9", "DELETE FROM identity"):
+        if spoil.startswith("CREATE"):
+            database.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            WitnessStore(database).close()
+        with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+            other.execute(spoil)
+        with pytest.raises(Refused) as caught:
+            WitnessStore(database)
+        assert caught.value.code is Code.UNSAFE_STATE, spoil
+        for part in database.parent.glob("witness.db*"):
+            part.unlink()
+    database.write_bytes(b"noise" * 1_000)
+    with pytest.raises(Refused, match="witness.db"):
+        WitnessStore(database)
+
+
 def test_two_processes_cannot_share_the_keys(home: Home) -> None:
     """SPEC witness-9."""
     with home.desk(), pytest.raises(Refused, match="another process"), home.desk():

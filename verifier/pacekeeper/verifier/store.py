@@ -12,18 +12,16 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from pacekeeper.protocol.errors import Code, Refused
 from pacekeeper.protocol.tlog import tiles
+from pacekeeper.verifier.database import Database, Form
 from pacekeeper.verifier.witness import FRESH, WitnessState
 
 STORE_FILE: Final = "verifier.db"
-_APPLICATION_ID: Final = 0x50434B56  # "PCKV": a file of another program is not opened
-_VERSION: Final = 1
 _TABLES: Final = """
 CREATE TABLE identity (one INTEGER PRIMARY KEY CHECK (one = 1), store TEXT NOT NULL, origin TEXT NOT NULL,
                        fingerprint BLOB NOT NULL);
@@ -35,6 +33,7 @@ CREATE TABLE findings (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, env
 CREATE TABLE heads (size INTEGER PRIMARY KEY, note BLOB NOT NULL);
 CREATE TABLE suspects (size INTEGER NOT NULL, note BLOB NOT NULL, PRIMARY KEY (size, note)) WITHOUT ROWID;
 """
+_FORM: Final = Form("a verifier's store", 0x50434B56, 1, _TABLES.split(";\n"))  # "PCKV"
 MAX_HEADS: Final = 4_096  # cosigned checkpoints kept, so that another one of the same size convicts the log
 MAX_SUSPECTS: Final = 256  # other signed checkpoints, kept until the own tree has their size
 
@@ -48,44 +47,23 @@ class StoredFinding:
     index: int | None
 
 
-class Store:
+class Store(Database):
     """The store in a state directory, locked from construction to close. Refused(unsafe-state) if it is not sound."""
 
     def __init__(self, directory: Path, *, origin: str, fingerprint: bytes) -> None:
-        self.path = directory / STORE_FILE
-        self._failed = False
         self._lock = _lock(directory)
         try:
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=5)
-            self._prepare(origin, fingerprint)
+            values = (secrets.token_hex(16), origin, fingerprint)
+            super().__init__(directory / STORE_FILE, _FORM, ("INSERT INTO identity VALUES (1, ?, ?, ?)", values))
             self.id, self.size = self._identify(origin, fingerprint), self._count()
             self.witness = _read_witness(self._db)
-            self._heads = int(self._db.execute("SELECT count(*) FROM heads").fetchone()[0])
+            self._heads = int(self._rows("SELECT count(*) FROM heads", ())[0][0])
         except sqlite3.Error as error:
             os.close(self._lock)
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be opened as a verifier's store: {error}") from error
+            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be opened as {_FORM.name}: {error}") from error
         except Refused:
             os.close(self._lock)
             raise
-
-    def _prepare(self, origin: str, fingerprint: bytes) -> None:
-        db = self._db
-        application_id, version = _pragma(db, "application_id"), _pragma(db, "user_version")
-        if application_id == 0 and version == 0 and db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("BEGIN IMMEDIATE")
-            for statement in _TABLES.split(";\n"):
-                db.execute(statement)
-            db.execute("INSERT INTO identity VALUES (1, ?, ?, ?)", (secrets.token_hex(16), origin, fingerprint))
-            db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version={_VERSION}")
-            db.execute("COMMIT")
-        elif application_id != _APPLICATION_ID or version != _VERSION:
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} is not a verifier's store of version {_VERSION}")
-        db.execute("PRAGMA synchronous=FULL")
-        # SPEC verifier-9: read back, since SQLite tells of a refused mode only in what the pragma returns.
-        if _pragma(db, "journal_mode") != "wal" or _pragma(db, "synchronous") != 2:
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be written durably: write-ahead mode is refused")
 
     def _identify(self, origin: str, fingerprint: bytes) -> str:
         row = self._db.execute("SELECT store, origin, fingerprint FROM identity").fetchone()
@@ -237,35 +215,8 @@ class Store:
 
     def close(self) -> None:
         """Close the file and let another process open it."""
-        self._db.close()
+        super().close()
         os.close(self._lock)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        if self._failed:
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} is not written to any more")
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield self._db
-            self._db.execute("COMMIT")
-        except (sqlite3.Error, Refused) as error:
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> NoReturn:
-        # SPEC verifier-11: after a failed write a verifier MUST stop and MUST NOT sign: what is on disk is unknown.
-        self._failed = True
-        if self._db.in_transaction:
-            with suppress(sqlite3.Error):  # reads go on, and must not see half of what failed
-                self._db.execute("ROLLBACK")
-        if isinstance(error, Refused):
-            raise error
-        raise Refused(Code.UNSAFE_STATE, f"writing to {self.path} failed: {error}") from error
-
-    def _rows(self, query: str, parameters: tuple[object, ...]) -> list[tuple]:  # type: ignore[type-arg]
-        try:
-            return self._db.execute(query, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise Refused(Code.UNSAFE_STATE, f"{self.path} cannot be read: {error}") from error
 
 
 def _lock(directory: Path) -> int:
@@ -281,11 +232,6 @@ def _lock(directory: Path) -> int:
         os.close(file)
         raise Refused(Code.UNSAFE_STATE, f"another verifier process holds {directory / 'lock'}") from None
     return file
-
-
-def _pragma(db: sqlite3.Connection, name: str) -> int | str:
-    value: int | str = db.execute(f"PRAGMA {name}").fetchone()[0]
-    return value
 
 
 def _read_witness(db: sqlite3.Connection) -> WitnessState:
