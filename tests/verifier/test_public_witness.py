@@ -284,7 +284,7 @@ def test_a_file_of_another_kind_or_a_damaged_one_is_not_built_on(home: Home) -> 
         for part in database.parent.glob("witness.db*"):
             part.unlink()
     database.write_bytes(b"noise" * 1_000)
-    with pytest.raises(Refused, match="witness.db"):
+    with pytest.raises(Refused, match="cannot be opened as a witness"):
         WitnessStore(database)
 
 
