@@ -207,7 +207,7 @@ def test_a_log_that_cannot_change_its_verifiers_is_not_asked_for_transitions(
 
         def build(rules: int = rules, **terms: object) -> tuple[bytes, Keys]:
             document, keys = build_document(**terms)  # type: ignore[arg-type]
-            return document.replace(b"rules = 3", b"rules = %d" % rules), keys
+            return document.replace(b"rules = 4", b"rules = %d" % rules), keys
 
         monkeypatch.setattr(world_module, "build_document", build)
         world = MembershipWorld()

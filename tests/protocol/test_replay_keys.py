@@ -215,7 +215,7 @@ def test_a_rotation_that_comes_again_is_refused() -> None:
 def test_earlier_rules_know_no_rotation(version: int) -> None:
     """SPEC replay-9."""
     world = World()
-    old = f"rules = {3}".encode()
+    old = b"rules = 4"
     document = world.document.replace(old, f"rules = {version}".encode())
     assert document != world.document
     from pacekeeper.protocol.envelope import encode_entry

@@ -402,11 +402,11 @@ def test_a_log_begins_with_its_agreement_signed_by_every_party_and_nobody_else()
 def test_the_rules_version_is_the_agreements() -> None:
     """SPEC replay-9: an agreement under rules that this code does not have founds nothing."""
     document, keys = build_document()
-    document, _ = edit(document, "rules = 3", "rules = 4")
+    document, _ = edit(document, "rules = 4", "rules = 5")
     with pytest.raises(Refused) as caught:
         genesis(encode_entry(0, seal(pb.Agreement(document=document), keys.parties())))
     assert caught.value.code is Code.BAD_DOCUMENT
-    assert World().agreement.rules_version == 3
+    assert World().agreement.rules_version == 4
 
 
 def test_a_statement_of_another_agreement_stays_there() -> None:

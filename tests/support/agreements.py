@@ -102,7 +102,7 @@ def build_document(
     url: str = "http://127.0.0.1:7402",
     pins: Mapping[str, bytes] | None = None,
     salt: str = "",
-    rules: int = 3,
+    rules: int = 4,
 ) -> tuple[bytes, Keys]:
     """Return an agreement's document and its keys.
 
@@ -153,7 +153,7 @@ def build_document(
             "cap_tables": join_tables(_cap(cap) for cap in caps),
         },
     )
-    return text.replace("rules = 3", f"rules = {rules}").encode(), keys
+    return text.replace("rules = 4", f"rules = {rules}").encode(), keys
 
 
 @dataclass(frozen=True)

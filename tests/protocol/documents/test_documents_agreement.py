@@ -36,7 +36,7 @@ def test_a_valid_agreement_compiles_to_every_term() -> None:
     document, keys = build_document(caps=CAPS, epoch="2026-01-01T00:00:00Z")
     agreement = compile_agreement(document)
     assert agreement.title == "Test agreement"
-    assert agreement.rules_version == 3
+    assert agreement.rules_version == 4
     assert agreement.origin == ORIGIN
     calendar, timing = agreement.calendar, agreement.timing
     assert (calendar.epoch_ms, calendar.period_ms) == (1_767_225_600_000, 86_400_000)
@@ -160,7 +160,7 @@ BROKEN_LINES = [
     ("documents-13", 'url = "http://127.0.0.1:7402"', 'url = "http://127.0.0.1:7402/"', 1),
     ("documents-13", 'url = "http://127.0.0.1:7402"', 'url = "file:///etc/passwd"', 1),
     ("documents-13", 'url = "http://127.0.0.1:7402"', 'url = "http://user@127.0.0.1"', 1),
-    ("documents-15", "rules = 3", "rules = 4", 1),
+    ("documents-15", "rules = 4", "rules = 5", 1),
     ("documents-15", 'unit = "gigaFLOP"', 'unit = "FLOP"', 1),
     ("documents-16", 'period = "1 d"', 'period = "999 ms"', 1),
     ("documents-16", 'fill_in = "90 d"', 'fill_in = "6 h"', 1),

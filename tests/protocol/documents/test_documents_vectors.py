@@ -49,7 +49,7 @@ EDITS: Final = [
     ("documents-12", "digits of another script pass for digits in some libraries", '"6 h"', '"\u0666 h"'),
     ("documents-12", "less than one gigaFLOP would have to be rounded", '"1e24 FLOP"', '"1.5 FLOP"'),
     ("documents-13", "a small letter and a capital make two ids", 'id = "norland"', 'id = "Norland"'),
-    ("documents-15", "rules that nobody has", "rules = 3", "rules = 4"),
+    ("documents-15", "rules that nobody has", "rules = 4", "rules = 5"),
     ("documents-16", "no deadline could be told from a silence", 'tick = "5 min"', 'tick = "4 h"'),
     ("documents-17", "two quorums could share only the liar", "quorum = 3", "quorum = 2"),
     ("documents-17", "one liar could stop the log by silence", "quorum = 3", "quorum = 4"),

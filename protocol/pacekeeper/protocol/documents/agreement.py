@@ -56,7 +56,7 @@ __all__ = [
     "read_timing",
 ]
 
-RULES_VERSION: Final = 3
+RULES_VERSION: Final = 4
 UNIT: Final = "gigaFLOP"
 METHODS: Final[dict[str, int]] = {
     "framework-count": statements_pb2.METHOD_FRAMEWORK_COUNT,

@@ -21,6 +21,7 @@ KINDS: Final[dict[int, frozenset[Kind]]] = {
     1: frozenset(),
     2: frozenset({Kind.PAUSE, Kind.SLOW_DOWN}),
     3: frozenset(Kind),
+    4: frozenset(Kind),
 }
 
 

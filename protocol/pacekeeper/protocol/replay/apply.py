@@ -297,5 +297,7 @@ _RULES_3: Final[dict[type[Message], Rule]] = _RULES_2 | {
     pb.KeyRotation: Rule("holder", "holder", key_life.apply_rotation),  # of any role; two signatures
 }
 
+_RULES_4: Final[dict[type[Message], Rule]] = _RULES_3
+
 # SPEC replay-9: an agreement's rules version MUST choose the rules of its replay. Old versions stay for ever.
-_RULES: Final[dict[int, dict[type[Message], Rule]]] = {1: _RULES_1, 2: _RULES_2, 3: _RULES_3}
+_RULES: Final[dict[int, dict[type[Message], Rule]]] = {1: _RULES_1, 2: _RULES_2, 3: _RULES_3, 4: _RULES_4}
