@@ -36,6 +36,7 @@ NAMES: Final = (
     "hold",
     "restart",
     "witness",
+    "sealed",
     "cli",
 )
 README: Final = Path(__file__).with_name("README.md")
@@ -60,7 +61,7 @@ def run(name: str, size: str) -> Figures:
     measure: Callable[..., Figures] = module.measure
     with tempfile.TemporaryDirectory(prefix=f"pacekeeper-{name}-") as work:
         match name:
-            case "replay" | "pledges" | "commitments" | "cli":
+            case "replay" | "pledges" | "commitments" | "sealed" | "cli":
                 return measure(config)
             case "audit":
                 return measure(config, Path(work) if size == "TINY" else cached())

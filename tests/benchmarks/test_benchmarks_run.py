@@ -31,6 +31,7 @@ BOUNDED = {
     "hold": 1.05,
     "restart": 0.5,
     "witness": 250.0,
+    "sealed": 1.25,
     "cli": 0.3,
 }
 FIELDS = {"name", "value", "unit", "raw", "bound", "at_least", "stretch", "ratio", "met", "note"}
