@@ -77,7 +77,7 @@ def families(vector: Vector) -> Iterator[tuple[str, Claim]]:
 
 @pytest.mark.parametrize("vector", [ONE, TWO], ids=["one value", "two values"])
 def test_every_damaged_proof_is_refused(vector: Vector) -> None:
-    """SPEC sealed-5, sealed-9, sealed-10."""
+    """SPEC sealed-5; SPEC sealed-9; SPEC sealed-10."""
     assert verify(vector.claim())
     taken = []
     for name, claim in families(vector):

@@ -15,7 +15,7 @@ IDS = [f"{len(vector.values)}x{vector.bits}-{place}" for place, vector in enumer
 
 
 def test_the_generators_are_the_published_ones() -> None:
-    """SPEC sealed-2, sealed-3."""
+    """SPEC sealed-2; SPEC sealed-3."""
     said = document()
     assert BASE.hex() == said["B"]
     assert generators.blinding_base().hex() == said["B_blinding"]
@@ -28,7 +28,7 @@ def test_the_generators_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=IDS)
 def test_the_prover_makes_the_same_bytes(vector: Vector) -> None:
-    """SPEC sealed-4, sealed-6: from the same randomness."""
+    """SPEC sealed-4; SPEC sealed-6: from the same randomness."""
     draw = stream(vector.seed)
     blindings = [wide_scalar(draw(64)) for _ in vector.values]
     assert [write_scalar(blinding) for blinding in blindings] == vector.blindings
