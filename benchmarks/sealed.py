@@ -62,10 +62,10 @@ def measure(config: Config) -> Figures:
     claims = [_claim(draw, value) for value in range(config.batch)]
     assert verify.verify(claims[0])
     operations: dict[str, Callable[[], Any]] = {
-        "commit": lambda: pedersen.commit(12_345, 2**251 + 1),
-        "prove": lambda: _claim(draw, 12_345),
         "verify": lambda: verify.verify(claims[0]),
         f"verify {config.batch} together": lambda: verify.failing(claims),
+        "prove": lambda: _claim(draw, 12_345),
+        "commit": lambda: pedersen.commit(12_345, 2**251 + 1),
     }
     found: dict[str, list[_Cost]] = {name: [] for name in operations}
     for _ in range(config.repeats):
