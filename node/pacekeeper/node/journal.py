@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from pacekeeper.client.locking import make_durable
 from pacekeeper.protocol.errors import Code, Refused
 
 MAGIC: Final = b"pacekeeper-journal-1\n"
@@ -116,15 +117,10 @@ class Journal:
             if self._end == 0:
                 self._write(MAGIC)
                 self._end = len(MAGIC)
-            # The last process may have died between write and fsync: what was read must be on disk before it is used.
-            os.fsync(self._fd)
-            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
         except OSError as problem:
-            raise Refused(Code.UNSAFE_STATE, f"{self.path}: cannot be made durable: {problem.strerror}") from None
+            raise Refused(Code.UNSAFE_STATE, f"{self.path}: cannot be written: {problem.strerror}") from None
+        # The last process may have died between write and fsync: what was read must be on disk before it is used.
+        make_durable(self._fd, self.path)
 
     def append(self, payloads: Sequence[bytes]) -> None:
         """Write records; when this returns they are on disk, in order.
