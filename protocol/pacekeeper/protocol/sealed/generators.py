@@ -1,7 +1,7 @@
 """The points that everything is committed to, none of which anybody knows a multiple of another of.
 
-BASE carries values, BLINDING blinding factors; G and H, one of each for every bit of every value of a proof, are drawn
-from a stream that their party's number begins (dalek's bulletproofs 5, `generators.rs`).
+BASE carries values, blinding_base() their blinding factors; G and H, one of each for every bit of every value of a
+proof, are drawn from a stream that their party's number begins (dalek's bulletproofs 5, `generators.rs`).
 """
 
 from __future__ import annotations

@@ -60,13 +60,13 @@ def prove(
     multiplication a point and not two: with u the round's challenge, G = g (G_L + u^2 G_R) where g gathers the u^-1.
     """
     g_points, h_points = list(points[0]), list(points[1])
-    g_scale, h_scale, step = 1, 1, h_factor  # of every G; of every H, which has step^i besides
+    g_scale, h_scale = 1, 1  # of every G; of every H, which has h_factor^i besides
     rounds = []
     transcript.append(b"dom-sep", b"ipp v1")
     transcript.append_number(b"n", len(a))
     while len(a) > 1:
         half = len(a) // 2
-        powers = _powers(step, 2 * half, h_scale)
+        powers = _powers(h_factor, 2 * half, h_scale)
         a_left, a_right, b_left, b_right = a[:half], a[half:], b[:half], b[half:]
         left = sum_of(
             [
@@ -96,7 +96,7 @@ def prove(
         a = [(x * u + y * u_inverse) % ORDER for x, y in zip(a_left, a_right, strict=True)]
         b = [(x * u_inverse + y * u) % ORDER for x, y in zip(b_left, b_right, strict=True)]
         if half > 1:
-            g_ratio, h_ratio = u * u % ORDER, u_inverse * u_inverse * powers[half] * pow(h_scale, -1, ORDER)
+            g_ratio, h_ratio = u * u, u_inverse * u_inverse * pow(h_factor, half, ORDER)
             g_points = [add(x, multiply(g_ratio, y)) for x, y in zip(g_points[:half], g_points[half:], strict=True)]
             h_points = [add(x, multiply(h_ratio, y)) for x, y in zip(h_points[:half], h_points[half:], strict=True)]
             g_scale, h_scale = g_scale * u_inverse % ORDER, h_scale * u % ORDER
